@@ -1,0 +1,73 @@
+"""The binding: the two ids of one record, and for each field what it was when last synced (law 1)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from shared.core.records import Side, Stamp
+
+
+class BindingState(StrEnum):
+    """`creating`: an intent is open. `refused`: the target said no. `bound`: in step. `ended`: a tombstone that blocks creation."""
+
+    CREATING = "creating"
+    REFUSED = "refused"
+    BOUND = "bound"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class FieldState:
+    """What is known of one mapped field of one record; fingerprints only, never values.
+
+    `creatio` and `dynamics` are the bases, each over its own side's value. `sent` is the fingerprint of a value sent to `sent_to`
+    whose arrival is not confirmed yet (law 4). `refused` is the fingerprint of a source value that the target refused (law 13).
+    """
+
+    row_hash: str
+    key_id: str
+    creatio: str | None = None
+    dynamics: str | None = None
+    sent: str | None = None
+    sent_to: Side | None = None
+    refused: str | None = None
+    set_from: Side | None = None
+    set_at: datetime | None = None
+    set_by_run: str = ""
+    pending: bool = False
+    """True while a reference waits for the binding of the record it names (law 9)."""
+
+    def base(self, side: Side) -> str | None:
+        """Return the base of one side."""
+        return self.creatio if side is Side.CREATIO else self.dynamics
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One record of a flow on both sides. `etag` None means not in the ledger yet."""
+
+    flow: str
+    state: BindingState
+    creatio_id: str | None
+    dynamics_id: str | None
+    generation: int = 1
+    creatio_stamp: Stamp | None = None
+    dynamics_stamp: Stamp | None = None
+    fields: Mapping[str, FieldState] = field(default_factory=dict)
+    source: Side | None = None
+    """For `creating` and `refused`: the side whose record is being created on the other."""
+    owner_batch: str = ""
+    deadline: datetime | None = None
+    reserved: tuple[str, ...] = ()
+    """Reservations held while `creating` (law 7)."""
+    note: str = ""
+    etag: str | None = None
+
+    def id_on(self, side: Side) -> str | None:
+        """Return the record's id on one side."""
+        return self.creatio_id if side is Side.CREATIO else self.dynamics_id
+
+    def stamp_on(self, side: Side) -> Stamp | None:
+        """Return the stamp last seen on one side."""
+        return self.creatio_stamp if side is Side.CREATIO else self.dynamics_stamp

@@ -1,0 +1,255 @@
+"""What the ledger keeps beside bindings: flow settings, watermarks, batches, runs, failures, conflicts, waiting records; and the message.
+
+A message is a hint that records may have changed. It names a batch row, an attempt and a `traceparent`, and carries no
+business value (design 1).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.core.errors import TandemError
+from shared.core.records import Side, Stamp
+
+MESSAGE_VERSION = 1
+LEDGER_VERSION = 1
+BATCH_SIZE = 100
+"""Most records of one message: what one Creatio $batch and one Dataverse $batch can write (creatio.md 2.5)."""
+
+
+class Outcome(StrEnum):
+    """What became of one record in one batch."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    BOUND = "bound"
+    DELETED = "deleted"
+    DEACTIVATED = "deactivated"
+    RESTORED = "restored"
+    WAITING = "waiting"
+    CONFLICT = "conflict"
+    OUT_OF_SCOPE = "out_of_scope"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class RunKind(StrEnum):
+    """Why a run took place."""
+
+    SCHEDULED = "scheduled"
+    SINGLE = "single"
+    BULK = "bulk"
+    BINDING = "binding"
+    REPLAY = "replay"
+    ALIGN = "align"
+    REBASE = "rebase"
+    RECONCILE = "reconcile"
+
+
+@dataclass(frozen=True)
+class SleepWindow:
+    """A daily pause, `start` and `end` as `hh:mm:ss` in an IANA time zone; it may cross midnight."""
+
+    start: str
+    end: str
+    zone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """How one flow runs. Times in milliseconds where F2 says so; `etag` None means defaults that were never saved."""
+
+    flow: str
+    started: bool = True
+    interval_ms: int = 600_000
+    shift_ms: int = 0
+    query_start: datetime | None = None
+    to_dynamics: bool = True
+    to_creatio: bool = True
+    sleep: tuple[SleepWindow, ...] = ()
+    last_poll: datetime | None = None
+    stopped_because: str = ""
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """How far one side of a flow was read. `position` belongs to the side's adapter; `columns` is the hash of the columns read."""
+
+    flow: str
+    side: Side
+    position: str
+    columns: str
+    complete: bool
+    saved_at: datetime
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class AccountThrottle:
+    """The pause that a system asked of its account; it holds for every instance of the app."""
+
+    system: str
+    pause_until: datetime | None = None
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class PollState:
+    """Everything that a quiet cycle needs, from one ledger query: by flow, by (flow, side), by system."""
+
+    flows: Mapping[str, FlowSettings]
+    watermarks: Mapping[tuple[str, Side], Watermark]
+    throttles: Mapping[str, AccountThrottle]
+
+
+class BatchState(StrEnum):
+    """`parked` batches belong to a flow that is stopped, asleep or paused; `watch` sends them again."""
+
+    OPEN = "open"
+    PARKED = "parked"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class BatchItem:
+    """One record of a batch with the row stamp that the feed showed."""
+
+    id: str
+    stamp: Stamp | None = None
+    deleted: bool = False
+    attempts: int = 0
+    """How often this record was put off (stale, throttled, waiting for a twin)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The ids of one message, ≤ 100 records of one side of one flow; `counts` grows by outcome as they are done."""
+
+    id: str
+    flow: str
+    side: Side
+    run: str
+    kind: RunKind
+    items: Sequence[BatchItem]
+    created: datetime
+    attempt: int = 0
+    state: BatchState = BatchState.OPEN
+    touched: datetime | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of a flow. Quiet scheduled runs fold into one row an hour: `folded` counts them."""
+
+    id: str
+    flow: str
+    kind: RunKind
+    started: datetime
+    ended: datetime | None = None
+    changes: int = 0
+    folded: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A record, or one field of it, that needs a person. `side` and `record_id` name the source record."""
+
+    flow: str
+    side: Side | None
+    record_id: str
+    field: str
+    code: str
+    said: str
+    system: str
+    entity: str
+    request_id: str
+    at: datetime
+    batch: str = ""
+    count: int = 1
+    stamp: str = ""
+    """The source record's stamp when it failed: it is not tried again before this moves or a person asks."""
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A decision that needs a person: one field of a bound record, or a record whose match is not clear (`field` empty)."""
+
+    flow: str
+    creatio_id: str
+    dynamics_id: str
+    field: str
+    reason: str
+    at: datetime
+    candidates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A record that waits for the binding of another: (`target_flow`, `target_side`, `target_id`) wakes (`flow`, `side`, `record_id`)."""
+
+    target_flow: str
+    target_side: Side
+    target_id: str
+    flow: str
+    side: Side
+    record_id: str
+    field: str
+    since: datetime
+
+
+class Message(BaseModel):
+    """The body of a message on `changes` and `bulk`; unknown members of the same version are ignored, a newer version is refused."""
+
+    model_config = ConfigDict(frozen=True)
+
+    v: int = Field(ge=1)
+    flow: str = Field(min_length=1)
+    batch: str = Field(min_length=1)
+    attempt: int = Field(ge=0)
+    traceparent: str = ""
+
+
+class PollMessage(BaseModel):
+    """The body of a message on `polls`: go on polling one side of a flow whose slice ran out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    v: int = Field(ge=1)
+    flow: str = Field(min_length=1)
+    side: Side
+    run: str = Field(min_length=1)
+    traceparent: str = ""
+
+
+def read_message(body: bytes) -> Message:
+    """Read a queue message; raises TandemError `message.malformed` or `message.future_version`."""
+    message = _read(body, Message)
+    assert isinstance(message, Message)  # noqa: S101 - narrows the type; _read returns what it was asked for
+    return message
+
+
+def read_poll_message(body: bytes) -> PollMessage:
+    """Read a message of the `polls` queue; raises as `read_message` does."""
+    message = _read(body, PollMessage)
+    assert isinstance(message, PollMessage)  # noqa: S101 - as above
+    return message
+
+
+def _read(body: bytes, model: type[BaseModel]) -> BaseModel:
+    try:
+        message = model.model_validate_json(body)
+    except ValidationError as problem:
+        where = ", ".join(".".join(str(part) for part in error["loc"]) or error["type"] for error in problem.errors())
+        raise TandemError("message.malformed", f"{len(body)} bytes; not as expected: {where}") from None
+    version = getattr(message, "v", 0)
+    if version > MESSAGE_VERSION:
+        raise TandemError("message.future_version", f"got version {version}, allowed up to {MESSAGE_VERSION}")
+    return message

@@ -1,0 +1,167 @@
+"""What the engine needs of the world: systems, the ledger, the queues and a clock. Adapters fit these; `wiring` joins them."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from shared.core.binding import Binding
+from shared.core.errors import TandemError
+from shared.core.records import ChangePage, Entity, Row, Side, Value, Write, WriteResult
+from shared.core.work import (
+    AccountThrottle,
+    Batch,
+    Conflict,
+    Failure,
+    FlowSettings,
+    Message,
+    PollMessage,
+    PollState,
+    Run,
+    Waiting,
+    Watermark,
+)
+
+Clock: TypeAlias = Callable[[], datetime]
+"""Return the present moment as an aware UTC time."""
+NewId: TypeAlias = Callable[[], str]
+"""Return a fresh unique id, sortable by time of making."""
+
+
+class System(Protocol):
+    """One system, as a handful of verbs. Ids are lower-case guids; values are normal values (core.records)."""
+
+    @property
+    def name(self) -> str:
+        """Return `creatio`, `dataverse`, ..."""
+
+    @property
+    def without_null(self) -> bool:
+        """Tell whether the server cannot express null (Creatio)."""
+
+    async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
+        """Return live metadata of the named columns; `options` names those whose choices (value to label) are needed.
+
+        Raises Denied, Transient, or Rejected `unknown_entity`. Columns that do not exist are listed in `missing`.
+        """
+
+    def changes(self, entity: str, columns: Collection[str], position: str | None, since: datetime | None) -> AsyncIterator[ChangePage]:
+        """Yield pages of what may have changed since `position` (None: everything, or everything since `since`).
+
+        Raises Stale `dataverse.delta_expired` when the position is worth nothing any more.
+        """
+
+    async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
+        """Read records by id, in bulk. An id that the system does not show is absent; a row that can't be understood is an error."""
+
+    async def find(self, entity: str, keys: Sequence[Mapping[str, Value]], columns: Collection[str]) -> Sequence[Sequence[Row]]:
+        """Find records whose columns equal each key, one list a key; the server's notion of equal, at most 50 hits a key."""
+
+    async def write(self, entity: str, writes: Sequence[Write]) -> Sequence[WriteResult]:
+        """Write records, whatever batching it takes; one result for each write, in order. Never raises for a single record."""
+
+    async def users(self) -> Mapping[str, str]:
+        """Return the users that may own a record: id as an owner column holds it, to e-mail in lower case."""
+
+    async def close(self) -> None:
+        """Close connections."""
+
+
+class Ledger(Protocol):
+    """What Tandem remembers. A lost race raises Stale `ledger.changed_meanwhile`; a busy store raises Transient `ledger.busy`."""
+
+    async def poll_state(self) -> PollState:
+        """Read settings, watermarks and throttles of all flows in one query."""
+
+    async def save_flow(self, settings: FlowSettings) -> FlowSettings:
+        """Save settings by their ETag (create-only when they have none)."""
+
+    async def save_watermark(self, watermark: Watermark) -> Watermark:
+        """Advance a watermark by its ETag (create-only when it has none)."""
+
+    async def pause_account(self, throttle: AccountThrottle) -> None:
+        """Keep the later one of the stored pause and this one."""
+
+    async def take_slot(self, system: str, holder: str, slots: int, until: datetime) -> str | None:
+        """Lease one of the account's slots until a moment; None when all are taken."""
+
+    async def free_slot(self, system: str, slot: str, holder: str) -> None:
+        """Give a slot back; harmless when it was lost."""
+
+    async def create_batches(self, batches: Sequence[Batch]) -> None:
+        """Insert batch rows."""
+
+    async def get_batch(self, flow: str, batch_id: str) -> Batch | None:
+        """Read one batch row."""
+
+    async def save_batch(self, batch: Batch) -> Batch:
+        """Save a batch row by its ETag."""
+
+    async def open_batches(self, flow: str, untouched_since: datetime | None = None) -> Sequence[Batch]:
+        """List open and parked batch rows of a flow, those not touched since a moment when given."""
+
+    async def bindings(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Binding]:
+        """Read bindings by the ids of one side, in bulk; absent ids are absent."""
+
+    async def save_bindings(self, bindings: Sequence[Binding]) -> Sequence[Binding | TandemError]:
+        """Save bindings, each by its own ETag (create-only when it has none), both rows of one binding in one transaction.
+
+        One result for each, in order: the saved binding with its new ETag, or Stale `ledger.changed_meanwhile`.
+        """
+
+    async def reserve(self, keys: Sequence[str], holder: str, until: datetime) -> str | None:
+        """Reserve match keys (already hashed) for a record, all or none; return None when they are ours, else the other holder."""
+
+    async def release(self, keys: Sequence[str], holder: str) -> None:
+        """Give reservations back; those of others stay."""
+
+    async def save_failures(self, failures: Sequence[Failure]) -> None:
+        """Keep failures, one row for each flow, side, record and field; an older row's count goes up."""
+
+    async def clear_failures(self, flow: str, side: Side, fields_by_record: Mapping[str, Collection[str] | None]) -> None:
+        """Remove the named fields' failures of records (None: all of the record's)."""
+
+    async def failures(self, flow: str) -> Sequence[Failure]:
+        """List the failures of a flow."""
+
+    async def save_conflicts(self, conflicts: Sequence[Conflict]) -> None:
+        """Keep conflicts, one row for each record and field."""
+
+    async def clear_conflicts(self, flow: str, records: Collection[tuple[str, str, str]]) -> None:
+        """Remove conflicts by (creatio id, dynamics id, field)."""
+
+    async def conflicts(self, flow: str) -> Sequence[Conflict]:
+        """List the conflicts of a flow."""
+
+    async def save_waiting(self, waiting: Sequence[Waiting]) -> None:
+        """Insert waiting rows; one that is there stays."""
+
+    async def waiting_for(self, target_flow: str, target_side: Side, target_ids: Collection[str]) -> Sequence[Waiting]:
+        """List who waits for the named records."""
+
+    async def all_waiting(self) -> Sequence[Waiting]:
+        """List every waiting row (for the sweep)."""
+
+    async def clear_waiting(self, waiting: Sequence[Waiting]) -> None:
+        """Remove waiting rows."""
+
+    async def save_run(self, run: Run) -> None:
+        """Keep a run row (replace)."""
+
+    async def fold_quiet_run(self, flow: str, at: datetime) -> None:
+        """Count a run without changes in the hour's one row."""
+
+    async def runs(self, flow: str, limit: int = 100) -> Sequence[Run]:
+        """List the latest runs of a flow, newest first."""
+
+    async def purge(self, before: datetime) -> int:
+        """Remove closed batches and runs older than a moment; return how many. Bindings and tombstones stay."""
+
+
+class Queues(Protocol):
+    """The queues between the steps."""
+
+    async def send(self, queue: str, message: Message | PollMessage, delay_seconds: float = 0) -> None:
+        """Put a message on a queue, visible after a delay."""
+
+    async def depths(self) -> Mapping[str, int]:
+        """Return the approximate number of messages of each queue, poison queues included."""
