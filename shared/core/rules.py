@@ -1,0 +1,363 @@
+"""The rules of mapping rows: how a value of one side looks on the other.
+
+A rule turns the source side's value into the target side's, or says why it can't: the record referred to is not bound yet
+(`pending`), the value has no partner and the row says so (`kept`), or a person must act (`problem`, with an error code).
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from collections.abc import Mapping as MappingOf
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+from shared.core.mapping import (
+    AnyRow,
+    BooleanRow,
+    ChoiceRow,
+    ConstantRow,
+    CopyRow,
+    DateRow,
+    DatetimeRow,
+    IntegerRow,
+    JoinRow,
+    MoneyRow,
+    Pair,
+    PhoneRow,
+    Plain,
+    ReferenceRow,
+    SourceIdRow,
+    SplitNameRow,
+)
+from shared.core.records import Column, ColumnType, Entity, Scalar, Side, Value, is_empty
+
+ENDED = "ended"
+"""Marks, in `Context.references`, a record whose binding has ended."""
+
+
+class State(StrEnum):
+    """How a conversion went."""
+
+    VALUE = "value"
+    PENDING = "pending"
+    KEPT = "kept"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A value in the target's terms, or why there is none. `waits_for` is (flow, side, id) of a record that is not bound yet."""
+
+    state: State
+    value: Value = None
+    code: str = ""
+    detail: str = ""
+    waits_for: tuple[str, Side, str] | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What rules need beside the value: live metadata of both sides, value lists, bindings of referred records, users."""
+
+    entities: MappingOf[Side, Entity]
+    values: MappingOf[str, tuple[Pair, ...]] = field(default_factory=dict)
+    references: MappingOf[tuple[str, Side, str], str] = field(default_factory=dict)
+    users: MappingOf[Side, MappingOf[str, str]] = field(default_factory=dict)
+    """Owner id to e-mail, by side."""
+
+    def column(self, side: Side, name: str) -> Column:
+        """Return the live column; a text column of unknown length when metadata does not have it."""
+        return self.entities[side].columns.get(name) or Column(name, ColumnType.TEXT)
+
+
+def convert(row: AnyRow, source: Side, value: Value, record_id: str, context: Context) -> Converted:
+    """Turn a row's value on `source` into its value on the other side; `record_id` is the source record's id."""
+    converted = _RULES[type(row)](row, source, value, record_id, context)
+    if converted.state is not State.VALUE:
+        return converted
+    target = source.other
+    parts = converted.value if isinstance(converted.value, tuple) else (converted.value,)
+    fitted: list[Scalar] = []
+    for name, part in zip(row.columns(target), parts, strict=True):
+        outcome = _fit(row, target, context.column(target, name), part)
+        if outcome.state is not State.VALUE:
+            return outcome
+        assert not isinstance(outcome.value, tuple)  # noqa: S101 - a column holds one value
+        fitted.append(outcome.value)
+    return Converted(State.VALUE, tuple(fitted) if row.is_joined(target) else fitted[0])
+
+
+def same(row: AnyRow, left: Value, right: Value) -> bool:
+    """Tell whether two values of one side are equal for a row; phone numbers compare by their digits."""
+    if isinstance(row, PhoneRow) and isinstance(left, str) and isinstance(right, str):
+        return _digits(left) == _digits(right)
+    return left == right
+
+
+def match_text(value: Value) -> str:
+    """Return the form of a key part in which two spellings of one thing are equal; "" for an empty part (law 7)."""
+    if is_empty(value):
+        return ""
+    text = value.isoformat() if isinstance(value, (date, datetime)) else str(value)
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def utf16_length(text: str) -> int:
+    """Return the length in UTF-16 units, as SQL Server's nvarchar counts it: an emoji is two."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _value(value: Value) -> Converted:
+    return Converted(State.VALUE, value)
+
+
+def _problem(code: str, detail: str) -> Converted:
+    return Converted(State.PROBLEM, code=code, detail=detail)
+
+
+def _fit(row: AnyRow, target: Side, column: Column, value: Scalar) -> Converted:
+    """Make a value fit its target column: Creatio's missing null, text length and, for texts, the type."""
+    if target is Side.CREATIO:
+        value = _without_null(column, value)
+    if value is None:
+        return _value(None)
+    if column.type is not ColumnType.TEXT:
+        return _value(value)
+    if not isinstance(value, str):
+        return _problem("mapping.value_type", f"{column.name} holds text, the rule {row.rule} gives a {type(value).__name__}")
+    if column.max_length is None or utf16_length(value) <= column.max_length:
+        return _value(value)
+    if row.overlong == "reject":
+        return _problem("mapping.too_long", f"{column.name}: got {utf16_length(value)} characters, allowed {column.max_length}")
+    return _value(_cut(value, column.max_length))
+
+
+def _without_null(column: Column, value: Scalar) -> Scalar:
+    """Return what Creatio makes of a value: an absent yes/no is no, a zero reads as empty (creatio.md 2.2)."""
+    if column.type is ColumnType.BOOLEAN:
+        return bool(value)
+    if column.type in (ColumnType.INTEGER, ColumnType.DECIMAL) and value == 0:
+        return None
+    return value
+
+
+def _cut(text: str, length: int) -> str:
+    while utf16_length(text) > length:
+        text = text[: len(text) - max(1, (utf16_length(text) - length) // 2)]
+    return text.rstrip()
+
+
+def _copy(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
+    if value is None or isinstance(value, str):
+        return _value(value)
+    return _wrong_type(row, source, value, context)
+
+
+def _wrong_type(row: AnyRow, source: Side, value: Value, context: Context) -> Converted:
+    column = context.column(source, row.columns(source)[0])
+
+    return _problem("mapping.value_type", f"{column.name}: got a {type(value).__name__}, allowed what the rule {row.rule} reads")
+
+
+def _choice(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
+    assert isinstance(row, ChoiceRow)  # noqa: S101 - the table below pairs row and rule
+    if value is None:
+        return _value(None)
+    here, there = context.column(source, row.columns(source)[0]), context.column(source.other, row.columns(source.other)[0])
+    names = _names_of(here, value)
+    if row.values == "labels":
+        wanted: list[Plain] = [name for name in names if isinstance(name, str)]
+    else:
+        pairs = context.values[row.values]
+        wanted = [_end(pair, source.other) for pair in pairs if any(_equal_names(_end(pair, source), name) for name in names)]
+    for name in wanted:
+        found = _stored(there, name)
+        if found is not None:
+            return _value(found)
+    if row.otherwise == "keep":
+        return Converted(State.KEPT)
+    return _problem("mapping.value_unknown", f"{here.name} has a value without partner for {there.name} in the list {row.values!r}")
+
+
+def _end(pair: Pair, side: Side) -> Plain:
+    return pair.creatio if side is Side.CREATIO else pair.dynamics
+
+
+def _equal_names(left: Plain, right: Plain) -> bool:
+    if isinstance(left, str) and isinstance(right, str):
+        return match_text(left) == match_text(right)
+    return type(left) is type(right) and left == right
+
+
+def _names_of(column: Column, value: Value) -> list[Plain]:
+    """Return the names under which a value list may know a stored value: the value itself, then its label."""
+    assert not isinstance(value, tuple)  # noqa: S101 - a choice reads one column
+    names: list[Plain] = [value] if isinstance(value, (bool, int, str)) else []
+    label = column.options.get(str(value))
+    if label is not None:
+        names.insert(0, label)
+    return names
+
+
+def _stored(column: Column, name: Plain) -> Scalar:
+    """Return the stored value that a name stands for in a column, None when the live column has no such value."""
+    if column.type in (ColumnType.TEXT, ColumnType.BOOLEAN):
+        return name if isinstance(name, str) == (column.type is ColumnType.TEXT) else None
+    as_text = str(name)
+    if as_text in column.options:
+        return _typed(column, as_text)
+    wanted = match_text(as_text)
+    for stored, label in column.options.items():
+        if match_text(label) == wanted:
+            return _typed(column, stored)
+    return None
+
+
+def _typed(column: Column, stored: str) -> Scalar:
+    return int(stored) if column.type in (ColumnType.CHOICE, ColumnType.INTEGER) else stored
+
+
+def _reference(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
+    assert isinstance(row, ReferenceRow)  # noqa: S101 - the table below pairs row and rule
+    if value is None:
+        return _value(None)
+    if row.users:
+        return _user(row, source, str(value), context)
+    key = (str(row.flow), source, str(value))
+    found = context.references.get(key)
+    if found == ENDED:
+        return _problem("mapping.reference_ended", f"{row.columns(source)[0]} names a record whose binding has ended")
+    if found is None:
+        return Converted(State.PENDING, waits_for=key)
+    return _value(found)
+
+
+def _user(row: ReferenceRow, source: Side, user: str, context: Context) -> Converted:
+    email = context.users.get(source, {}).get(user, "")
+    found = next((other for other, mail in context.users.get(source.other, {}).items() if email and mail == email), None)
+    if found is not None:
+        return _value(found)
+    if row.otherwise == "keep":
+        return Converted(State.KEPT)
+    return _problem("mapping.value_unknown", f"{row.columns(source)[0]} names a user whose e-mail no user of the other side has")
+
+
+def _constant(row: AnyRow, _source: Side, _given: Value, _record_id: str, _context: Context) -> Converted:
+    assert isinstance(row, ConstantRow)  # noqa: S101 - the table below pairs row and rule
+    return _value(row.value)
+
+
+def _source_id(_row: AnyRow, _source: Side, _given: Value, record_id: str, _context: Context) -> Converted:
+    return _value(record_id)
+
+
+def _join(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
+    assert isinstance(row, JoinRow)  # noqa: S101 - the table below pairs row and rule
+    if isinstance(value, tuple):
+        return _value(row.separator.join(str(part) for part in value if part is not None) or None)
+    count = len(row.columns(source.other))
+    if value is None:
+        return _value((None,) * count)
+    if not isinstance(value, str):
+        return _wrong_type(row, source, value, context)
+    parts = [part.strip() for part in value.split(row.separator)]
+    parts = [part for part in parts if part]
+    kept, rest = parts[: count - 1], parts[count - 1 :]
+    filled: list[Scalar] = [*kept, *([", ".join(rest)] if rest else [])]
+    return _value(tuple(filled + [None] * (count - len(filled))))
+
+
+def _split_name(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
+    if isinstance(value, tuple):
+        return _value(" ".join(str(part) for part in value if part is not None) or None)
+    count = len(row.columns(source.other))
+    if value is None:
+        return _value((None,) * count)
+    if not isinstance(value, str):
+        return _wrong_type(row, source, value, context)
+    first, *between_and_last = value.split()[:1], *[value.split()[1:]]
+    rest = between_and_last[0]
+    if not rest:
+        return _value((None,) * (count - 1) + tuple(first))
+    if count == 2:  # noqa: PLR2004 - first and last
+        return _value((" ".join([*first, *rest[:-1]]), rest[-1]))
+    return _value((first[0], " ".join(rest[:-1]) or None, rest[-1]))
+
+
+def _date(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
+    if value is None:
+        return _value(None)
+    if not isinstance(value, date):
+        return _wrong_type(row, source, value, context)
+    day = value.date() if isinstance(value, datetime) else value
+    wants_time = context.column(source.other, row.columns(source.other)[0]).type is ColumnType.DATETIME
+    return _value(datetime.combine(day, time.min, UTC) if wants_time else day)
+
+
+def _datetime(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
+    if value is None:
+        return _value(None)
+    if not isinstance(value, datetime):
+        return _wrong_type(row, source, value, context)
+    # Dataverse keeps whole seconds (dataverse.md 9), so finer parts would come back as a change.
+    return _value(value.astimezone(UTC).replace(microsecond=0))
+
+
+def _money(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
+    assert isinstance(row, MoneyRow)  # noqa: S101 - the table below pairs row and rule
+    if value is None:
+        return _value(None)
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        return _wrong_type(row, source, value, context)
+    scale = context.column(source.other, row.columns(source.other)[0]).scale
+    step = Decimal(1).scaleb(-(row.scale if scale is None else scale))
+    try:
+        amount = Decimal(value).quantize(step, ROUND_HALF_UP)
+    except InvalidOperation:
+        return _problem("mapping.value_type", f"{row.columns(source)[0]} holds more digits than an amount can have")
+    return _value(amount.normalize() if amount else Decimal(0))
+
+
+def _integer(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
+    if value is None:
+        return _value(None)
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or value != int(value):
+        return _wrong_type(row, source, value, context)
+    return _value(int(value))
+
+
+def _boolean(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
+    if value is None or isinstance(value, bool):
+        return _value(value)
+    return _wrong_type(row, source, value, context)
+
+
+def _phone(row: AnyRow, source: Side, value: Value, record_id: str, context: Context) -> Converted:
+    if isinstance(value, str):
+        return _value(value.strip() or None)
+    return _copy(row, source, value, record_id, context)
+
+
+def _digits(text: str) -> str:
+    return re.sub(r"[^\w+]", "", text, flags=re.UNICODE)
+
+
+_Rule: TypeAlias = Callable[[AnyRow, Side, Value, str, Context], Converted]
+_RULES: MappingOf[type[Any], _Rule] = {
+    CopyRow: _copy,
+    ChoiceRow: _choice,
+    ReferenceRow: _reference,
+    ConstantRow: _constant,
+    SourceIdRow: _source_id,
+    JoinRow: _join,
+    SplitNameRow: _split_name,
+    DateRow: _date,
+    DatetimeRow: _datetime,
+    MoneyRow: _money,
+    IntegerRow: _integer,
+    BooleanRow: _boolean,
+    PhoneRow: _phone,
+}
