@@ -119,6 +119,8 @@ class ChangePage:
     position: str
     complete: bool
     server_time: datetime | None = None
+    problems: tuple[TandemError, ...] = ()
+    """Rows that could not be understood; the others of the page stand in `changes`."""
 
 
 class WriteKind(StrEnum):
