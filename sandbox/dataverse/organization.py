@@ -1,0 +1,138 @@
+"""One organisation: its tables, rows, settings and clock, and the rows every new organisation is born with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.control import Clock, Switches
+from sandbox.dataverse import faults
+from sandbox.dataverse.database import Database, Row
+from sandbox.dataverse.definitions import Table, fixed_id, load_tables
+from sandbox.dataverse.switches import Settings
+from sandbox.dataverse.values import stamp
+
+ORGANIZATION_ID = fixed_id("organization")
+BUSINESS_UNIT_ID = fixed_id("businessunit")
+BASE_CURRENCY_ID = fixed_id("transactioncurrency", "USD")
+APPLICATION_USER_ID = fixed_id("systemuser", "application")
+DEFAULT_CLIENT_ID = "00000000-0000-0000-0000-00000000c11e"
+
+_CURRENCIES = (
+    ("USD", "US Dollar", "$", "1.000000000000"),
+    ("EUR", "Euro", "€", "0.920000000000"),
+    ("GBP", "Pound Sterling", "£", "0.790000000000"),
+)
+_PEOPLE = (
+    ("Alicia", "Thomber", "alicia.thomber@contoso.example"),
+    ("Bernd", "Krüger", "bernd.krueger@contoso.example"),
+    ("Chiara", "D'Angelo", "chiara.dangelo@contoso.example"),
+    ("Daisuke", "Sato", "daisuke.sato@contoso.example"),
+)
+
+
+@dataclass
+class Organization:
+    """What all operations work on; ``tables`` is replaced entry by entry when columns or keys are added."""
+
+    database: Database
+    switches: Switches[Settings]
+    clock: Clock
+    tables: dict[str, Table] = field(default_factory=load_tables)
+    visible_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    valid_tokens_from: float = 0.0
+
+    def now(self) -> float:
+        """Return the server's time in seconds since the epoch."""
+        return self.clock.now().timestamp()
+
+    def stamp(self) -> str:
+        """Return the server's time as rows carry it."""
+        return stamp(self.now())
+
+    def table_of_set(self, entity_set: str) -> Table:
+        """Find a table by its case-sensitive entity set name; raise the 404 of an unknown segment."""
+        for table in self.tables.values():
+            if table.entity_set == entity_set:
+                return table
+        raise faults.unknown_segment(entity_set)
+
+    def application_user(self, client_id: str) -> str | None:
+        """Return the id of the user bound to an Entra application."""
+        found = self.database.query("SELECT systemuserid FROM systemuser WHERE applicationid = ?", [client_id.lower()])
+        return str(found[0][0]) if found else None
+
+    def person(self, name: str | None) -> str | None:
+        """Find a user by id, full name or e-mail address; without a name the first one who is no application."""
+        if name is None:
+            sql, values = "applicationid IS NULL ORDER BY internalemailaddress LIMIT 1", []
+        else:
+            sql, values = "? IN (systemuserid, fullname, internalemailaddress)", [name]
+        found = self.database.query(f"SELECT systemuserid FROM systemuser WHERE {sql}", values)
+        return str(found[0][0]) if found else None
+
+    def currency(self, currency_id: str) -> Row | None:
+        """Return a currency row."""
+        return self.database.get(self.tables["transactioncurrency"], currency_id)
+
+
+def open_organization(path: str, settings: Settings, client_id: str, clock: Clock) -> Organization:
+    """Open or create an organisation in a SQLite file (``:memory:`` for none); `client_id` is its application user's."""
+    organization = Organization(Database(path), Switches(settings), clock)
+    database = organization.database
+    with database.transaction():
+        for table in organization.tables.values():
+            database.define(table)
+        if not database.query("SELECT 1 FROM organization"):
+            for name, rows in _built_in(organization, client_id).items():
+                database.insert_many(organization.tables[name], rows)
+    return organization
+
+
+def _built_in(organization: Organization, client_id: str) -> dict[str, Sequence[Row]]:
+    now = organization.stamp()
+    dates: Row = {"createdon": now, "modifiedon": now}
+    state: Row = {"statecode": 0, "statuscode": 1}
+    application: dict[str, Any] = {
+        "systemuserid": APPLICATION_USER_ID,
+        "applicationid": client_id.lower(),
+        "fullname": "# Tandem Integration",
+        "lastname": "Integration",
+        "firstname": "# Tandem",
+        "accessmode": 4,
+    }
+    people: list[dict[str, Any]] = [
+        {
+            "systemuserid": fixed_id("systemuser", email),
+            "firstname": first,
+            "lastname": last,
+            "fullname": f"{first} {last}",
+            "internalemailaddress": email,
+            "domainname": email,
+            "accessmode": 0,
+        }
+        for first, last, email in _PEOPLE
+    ]
+    unit: Row = {"businessunitid": BUSINESS_UNIT_ID}
+    users = [{**user, **unit, "isdisabled": 0, "organizationid": ORGANIZATION_ID, **dates} for user in (application, *people)]
+    return {
+        "organization": [
+            {"organizationid": ORGANIZATION_ID, "name": "contoso", "basecurrencyid": BASE_CURRENCY_ID, **dates},
+        ],
+        "businessunit": [{**unit, "name": "contoso", **dates}],
+        "team": [{"teamid": fixed_id("team", "contoso"), "name": "contoso", **unit, **dates}],
+        "systemuser": users,
+        "transactioncurrency": [
+            {
+                "transactioncurrencyid": fixed_id("transactioncurrency", code),
+                "isocurrencycode": code,
+                "currencyname": name,
+                "currencysymbol": symbol,
+                "currencyprecision": 2,
+                "exchangerate": rate,
+                "organizationid": ORGANIZATION_ID,
+                **state,
+                **dates,
+            }
+            for code, name, symbol, rate in _CURRENCIES
+        ],
+    }

@@ -1,0 +1,40 @@
+"""The settings of the stand-in, all of which can be changed while it runs (``PUT /_control/settings``)."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BULK_TABLES = frozenset({"account", "contact", "opportunity", "opportunityproduct", "salesorderdetail", "incident"})
+
+
+class Settings(BaseModel):
+    """How strict, how limited and how slow the server is. Limits are per user and web server (dataverse.md 7)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tracked_tables: frozenset[str] = frozenset({"account", "contact"})
+    """Tables with change tracking enabled; others answer 0x80072491."""
+    change_tracking_expiry_seconds: float = Field(default=7 * 86_400, gt=0)
+    """Age after which a delta link answers 0x80044352 (a real organisation counts in days)."""
+    read_only_columns: Literal["ignore", "refuse"] = "ignore"
+    """What happens to columns in a body that can't be written: the real server ignores most of them."""
+    failed_batch_parts: Literal["all", "failing"] = "all"
+    """What a failed batch's reply holds: every operation that ran, or the failing one only (both were reported)."""
+    bulk_tables: frozenset[str] = BULK_TABLES
+    """Tables that take CreateMultiple, UpdateMultiple and UpsertMultiple."""
+    request_limit: int = Field(default=1_000_000, ge=1)
+    """Requests in 300 s before 429 0x80072322 (a real server: 6,000 or more)."""
+    time_limit_seconds: float = Field(default=1_000_000, gt=0)
+    """Execution seconds in 300 s before 429 0x80072321 (a real server: 1,200)."""
+    concurrency_limit: int = Field(default=1_000, ge=1)
+    """Requests at the same time before 429 0x80072326 (a real server: 52)."""
+    web_servers: int = Field(default=1, ge=1)
+    """Virtual web servers, each with limits of its own, chosen by the affinity cookie or at random."""
+    dop_hint: int = Field(default=4, ge=1)
+    """Value of the header ``x-ms-dop-hint``."""
+    execution_seconds: float = Field(default=0.005, ge=0)
+    """Execution time that one operation is charged with."""
+    customization_delay_seconds: float = Field(default=0.2, ge=0)
+    """Time until a new column can be used and a new key's index is Active."""
+    tenant: str = "00000000-0000-0000-0000-00000000aaaa"
+    """Tenant named in WWW-Authenticate."""

@@ -1,0 +1,141 @@
+"""Creates, updates and deletes rows, by the Web API's rules or as a user of the model-driven app (dataverse.md 5)."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.dataverse import faults, rules
+from sandbox.dataverse.bodies import BodyReader, Mode
+from sandbox.dataverse.database import Row, quoted
+from sandbox.dataverse.definitions import Table
+from sandbox.dataverse.faults import Fault
+from sandbox.dataverse.organization import Organization
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """A change the server makes to a text of its own accord (chaos kind ``normalise``)."""
+
+    entity: str
+    column: str
+    how: str
+
+    def apply(self, text: str) -> str:
+        """Return the text as the server stores it."""
+        match self.how:
+            case "trim":
+                return text.strip()
+            case "collapse":
+                return " ".join(text.split())
+            case _:
+                return text.upper()
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes for one user; every method runs in a transaction of its own or a savepoint of the caller's."""
+
+    organization: Organization
+    user_id: str
+    normalisation: Normalisation | None = None
+
+    def _read(self, table: Table, mode: Mode, body: Mapping[str, Any]) -> Row:
+        changes = BodyReader(self.organization, table, mode, self.create).read(body)
+        normalisation = self.normalisation
+        if normalisation is not None and normalisation.entity == table.name:
+            text = changes.get(normalisation.column)
+            if isinstance(text, str):
+                changes[normalisation.column] = normalisation.apply(text)
+        return changes
+
+    def create(self, table: Table, body: Mapping[str, Any], key_values: Row | None = None) -> str:
+        """Create a row and return its id; `key_values` come from the URL of an upsert, the body's win over them."""
+        with self.organization.database.transaction():
+            return self.insert(table, {**(key_values or {}), **self._read(table, "create", body)})
+
+    def insert(self, table: Table, changes: Row) -> str:
+        """Insert a row from stored values, with all that follows from them."""
+        database = self.organization.database
+        row_id = str(changes.setdefault(table.primary_id, str(uuid.uuid4())) or uuid.uuid4())
+        changes[table.primary_id] = row_id
+        if database.get(table, row_id) is not None:
+            raise Fault(412, "0x80040237", "Cannot insert duplicate key.")
+        rules.complete(self.organization, table, None, changes)
+        rules.stamp_row(self.organization, table, self.user_id, changes, created=True)
+        self._check_keys(table, row_id, changes)
+        database.insert(table, changes)
+        return row_id
+
+    def update(self, table: Table, row_id: str, body: Mapping[str, Any], ignored: frozenset[str] = frozenset()) -> None:
+        """Update a row that exists; `ignored` are key columns of the URL, which the body can't change."""
+        with self.organization.database.transaction():
+            before = self._existing(table, row_id)
+            changes = {name: value for name, value in self._read(table, "update", body).items() if name not in ignored}
+            self.change(table, before, changes)
+
+    def change(self, table: Table, before: Row, changes: Row) -> None:
+        """Save changes in stored form, with all that follows from them; equal values make a new version as well."""
+        rules.complete(self.organization, table, before, changes)
+        rules.stamp_row(self.organization, table, self.user_id, changes, created=False)
+        self._check_keys(table, str(before[table.primary_id]), {**before, **changes}, changed=frozenset(changes))
+        self.organization.database.update(table, before, changes)
+
+    def delete(self, table: Table, row_id: str) -> None:
+        """Delete a row; lookups to it are emptied, contacts of an account go with it."""
+        with self.organization.database.transaction():
+            before = self._existing(table, row_id)
+            if table.name == "account":
+                self._delete_contacts(row_id)
+            for other in self.organization.tables.values():
+                self._unlink(other, table, row_id)
+            self.organization.database.delete(table, before)
+
+    def merge(self, table: Table, winner_id: str, loser_id: str) -> None:
+        """Merge two rows as the app does: the loser is deactivated and points to the winner, its children move over."""
+        with self.organization.database.transaction():
+            winner, loser = self._existing(table, winner_id), self._existing(table, loser_id)
+            for other, name in (("account", "parentaccountid"), ("contact", "parentcustomerid")):
+                child_table = self.organization.tables[other]
+                sql = f"SELECT * FROM {quoted(other)} WHERE {quoted(name)} = ?"
+                for child in self.organization.database.query(sql, [loser_id]):
+                    self.change(child_table, dict(child), {name: winner_id})
+            self.change(table, winner, {})
+            loser = self._existing(table, loser_id)
+            self.change(table, loser, {"masterid": winner_id, "merged": 1, "statecode": 1, "statuscode": 2})
+
+    def _existing(self, table: Table, row_id: str) -> Row:
+        found = self.organization.database.get(table, row_id)
+        if found is None:
+            raise faults.missing_row(table.name, row_id)
+        return found
+
+    def _delete_contacts(self, account_id: str) -> None:
+        sql = "SELECT contactid FROM contact WHERE parentcustomerid = ? AND parentcustomerid__type = 'account'"
+        for (contact_id,) in self.organization.database.query(sql, [account_id]):
+            self.delete(self.organization.tables["contact"], contact_id)
+
+    def _unlink(self, other: Table, table: Table, row_id: str) -> None:
+        database = self.organization.database
+        for column in other.columns.values():
+            if table.name not in column.targets or not column.updatable:
+                continue
+            sql = f"SELECT * FROM {quoted(other.name)} WHERE {quoted(column.name)} = ?"
+            for child in database.query(sql, [row_id]):
+                database.update(other, dict(child), dict.fromkeys(column.stored))
+
+    def _check_keys(self, table: Table, row_id: str, row: Row, changed: frozenset[str] | None = None) -> None:
+        for key in table.keys:
+            values = {name: row.get(name) for name in key.columns}
+            if None in values.values() or (changed is not None and not changed & set(key.columns)):
+                continue
+            found = self.organization.database.find_by_values(table, values)
+            if any(other[table.primary_id] != row_id for other in found):
+                titles = ", ".join(f"{name} = {value}" for name, value in values.items())
+                raise Fault(
+                    412,
+                    "0x80060892",
+                    f"A record that has the attribute values {titles} already exists. The entity key "
+                    f"{key.schema_name} requires that this set of attributes contains unique values. "
+                    "Select unique values and try again.",
+                )
