@@ -158,7 +158,6 @@ def _copy(row: AnyRow, source: Side, value: Value, _record_id: str, context: Con
 
 def _wrong_type(row: AnyRow, source: Side, value: Value, context: Context) -> Converted:
     column = context.column(source, row.columns(source)[0])
-
     return _problem("mapping.value_type", f"{column.name}: got a {type(value).__name__}, allowed what the rule {row.rule} reads")
 
 

@@ -1,0 +1,93 @@
+"""Matching a record without a binding against the other side (law 7).
+
+Keys in order; a key with an empty part is skipped; parts are equal when their `match_text` is. The engine reserves every key first,
+then looks, then asks `judge` what to do with what it found.
+"""
+
+from collections.abc import Mapping as MappingOf
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shared.core.binding import Binding, BindingState
+from shared.core.mapping import Mapping
+from shared.core.records import Row, Side, Value
+from shared.core.rules import Context, State, convert, match_text
+
+
+@dataclass(frozen=True)
+class MatchKey:
+    """One key of one record: what to look for on the other side, and the normal text that equal keys share."""
+
+    number: int
+    columns: MappingOf[str, Value]
+    text: tuple[str, ...]
+
+
+class Verdict(StrEnum):
+    """What matching found out."""
+
+    BIND = "bind"
+    CREATE = "create"
+    WAIT = "wait"
+    ASK = "ask"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with the row to bind to, or the ids that a person must look at."""
+
+    verdict: Verdict
+    row: Row | None = None
+    candidates: tuple[str, ...] = ()
+
+
+def keys_of(mapping: Mapping, source: Side, row: Row, context: Context) -> list[MatchKey]:
+    """Return the record's keys in the other side's terms; a key with an empty or unconvertible part is left out."""
+    keys = []
+    for number, names in enumerate(mapping.match):
+        columns: dict[str, Value] = {}
+        for rule in mapping.match_rows(names):
+            converted = convert(rule, source, row.values.get(rule.columns(source)[0]), row.id, context)
+            if converted.state is State.VALUE:
+                columns[rule.columns(source.other)[0]] = converted.value
+        text = tuple(match_text(value) for value in columns.values())
+        if len(columns) == len(names) and all(text):
+            keys.append(MatchKey(number, columns, text))
+    return keys
+
+
+def hits(key: MatchKey, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that equal a key after normalisation; a server's own notion of equal may be wider."""
+    return [row for row in rows if tuple(match_text(row.values.get(column)) for column in key.columns) == key.text]
+
+
+def judge(mapping: Mapping, source: Side, found: Sequence[Sequence[Row]], bound: MappingOf[str, Binding], own_id: str) -> Judgement:
+    """Judge the hits of a record's keys, in key order; `bound` holds the bindings of the hits by their id."""
+    for rows in found:
+        if not rows:
+            continue
+        free = [row for row in rows if _is_free(bound.get(row.id), source, own_id)]
+        if len(rows) == 1 and free:
+            return Judgement(Verdict.BIND, free[0])
+        if any(_is_creating(bound.get(row.id)) for row in rows):
+            return Judgement(Verdict.WAIT, candidates=tuple(row.id for row in rows))
+        return _duplicate(mapping, source, tuple(row.id for row in rows))
+    return Judgement(Verdict.CREATE if mapping.creates(source.other) else Verdict.SKIP)
+
+
+def _duplicate(mapping: Mapping, source: Side, candidates: tuple[str, ...]) -> Judgement:
+    if mapping.on_duplicate == "create" and mapping.creates(source.other):
+        return Judgement(Verdict.CREATE, candidates=candidates)
+    return Judgement(Verdict.SKIP if mapping.on_duplicate == "skip" else Verdict.ASK, candidates=candidates)
+
+
+def _is_free(binding: Binding | None, source: Side, own_id: str) -> bool:
+    if binding is None or binding.id_on(source) == own_id:
+        return True
+    return binding.state is BindingState.REFUSED
+
+
+def _is_creating(binding: Binding | None) -> bool:
+    return binding is not None and binding.state is BindingState.CREATING

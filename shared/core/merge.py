@@ -1,0 +1,235 @@
+"""The merge of one field: laws 1 to 4 of the design, as a pure decision.
+
+Each side of a field has a *standing* against its base: unchanged, changed, or unknown (no base, or one that can't be verified).
+A base that a write left unconfirmed is settled first (`_confirmed`). Then one table decides:
+
+    creatio     dynamics    two-way row                          one-way row
+    unchanged   unchanged   nothing                              nothing
+    changed     unchanged   write to dynamics                    source changed: write; receiver changed: restore, or keep drift
+    unchanged   changed     write to creatio                     (the same)
+    changed     changed     equal: settle; else the owner        equal: settle; else the source wins
+    unknown     any         equal: settle; one side empty: the   equal: settle; source empty: leave the receiver as it is;
+    any         unknown     filled side wins; else the owner     else the source wins
+
+"Settle" takes the present values as bases; nothing is written. Equal means equal under the mapping in a direction that the row has.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from shared.core.binding import FieldState
+from shared.core.mapping import AnyRow
+from shared.core.records import Side, Value, is_empty
+from shared.core.rules import Converted, State, same
+
+
+class Action(StrEnum):
+    """What a field's decision asks for. `held`: the target refused this very value before, so it is not sent again (law 13)."""
+
+    NOTHING = "nothing"
+    WRITE = "write"
+    CONFLICT = "conflict"
+    PROBLEM = "problem"
+    PENDING = "pending"
+    HELD = "held"
+
+
+class Standing(StrEnum):
+    """How a side stands against its base."""
+
+    UNCHANGED = "unchanged"
+    CHANGED = "changed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Face:
+    """One side of a field: its value, its fingerprint under the present key and under the state's key, its value in the other's terms."""
+
+    value: Value
+    print: str
+    stored_print: str
+    convert: Callable[[], Converted] | None
+    """Gives the value in the other side's terms; None when the row's way does not lead there. Unchanged fields never need it."""
+    changed_by_us: bool
+
+
+@dataclass(frozen=True)
+class FieldDecision:
+    """What to do with one field. `state` is what the ledger keeps when nothing is written (None: leave it as it is)."""
+
+    row: AnyRow
+    action: Action
+    state: FieldState | None = None
+    to: Side | None = None
+    value: Value = None
+    restores: bool = False
+    code: str = ""
+    detail: str = ""
+    waits_for: tuple[str, Side, str] | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """One field to decide: the row with its owner, its hash and the present key id, what is known, and both faces."""
+
+    row: AnyRow
+    owner: str
+    row_hash: str
+    key_id: str
+    state: FieldState | None
+    creatio: Face
+    dynamics: Face
+
+    def face(self, side: Side) -> Face:
+        """Return the face of one side."""
+        return self.creatio if side is Side.CREATIO else self.dynamics
+
+
+def decide(question: Question) -> FieldDecision:
+    """Decide what one field of a bound record needs."""
+    state, override = _confirmed(question)
+    standing = {side: override.get(side) or _standing(question, state, side) for side in Side}
+    if Standing.UNKNOWN in standing.values():
+        return _without_base(question, state)
+    changed = [side for side in Side if standing[side] is Standing.CHANGED]
+    if not changed:
+        return FieldDecision(question.row, Action.NOTHING, _renewed(question, state))
+    if _equal(question):
+        return FieldDecision(question.row, Action.NOTHING, settled(question, state))
+    if len(changed) == 1:
+        return _one_changed(question, state, changed[0])
+    return _by_owner(question, state)
+
+
+def settled(question: Question, state: FieldState | None) -> FieldState:
+    """Return the state that takes the present values of both sides as bases."""
+    return FieldState(
+        row_hash=question.row_hash,
+        key_id=question.key_id,
+        creatio=question.creatio.print,
+        dynamics=question.dynamics.print,
+        set_from=state.set_from if state else None,
+        set_at=state.set_at if state else None,
+        set_by_run=state.set_by_run if state else "",
+    )
+
+
+def intended(question: Question, state: FieldState | None, to: Side, sent: str) -> FieldState:
+    """Return the state kept before a write: the target's present value becomes its base, `sent` is unconfirmed (law 4).
+
+    All fingerprints of one state are under one key, the stored one while there is a state; `sent` must be under it too.
+    """
+    old = state or FieldState(question.row_hash, question.key_id)
+    source, target = question.face(to.other), question.face(to)
+    bases = {to: target.stored_print, to.other: old.base(to.other)}
+    return replace(
+        old,
+        row_hash=question.row_hash,
+        creatio=bases[Side.CREATIO],
+        dynamics=bases[Side.DYNAMICS],
+        sent=sent,
+        sent_to=to,
+        sent_source=source.stored_print,
+        refused=None,
+        pending=False,
+    )
+
+
+def _standing(question: Question, state: FieldState | None, side: Side) -> Standing:
+    base = state.base(side) if state else None
+    if base is None:
+        return Standing.UNKNOWN
+    return Standing.UNCHANGED if question.face(side).stored_print == base else Standing.CHANGED
+
+
+def _confirmed(question: Question) -> tuple[FieldState | None, dict[Side, Standing]]:
+    """Settle what an unconfirmed write left open, by what the target holds now (law 4)."""
+    state = question.state
+    if state is None or state.sent is None or state.sent_to is None:
+        return state, {}
+    target = question.face(state.sent_to)
+    if target.stored_print == state.sent:
+        return _with_bases(state, state.sent), {state.sent_to: Standing.UNCHANGED}
+    if target.stored_print == state.base(state.sent_to):
+        return replace(state, sent=None, sent_to=None, sent_source=None), {}
+    if target.changed_by_us:
+        return _with_bases(state, target.stored_print), {state.sent_to: Standing.UNCHANGED}
+    return _with_bases(state, state.sent), {state.sent_to: Standing.CHANGED}
+
+
+def _with_bases(state: FieldState, target_base: str) -> FieldState:
+    assert state.sent_to is not None  # noqa: S101 - only called for an open write
+    bases = {state.sent_to: target_base, state.sent_to.other: state.sent_source}
+    return replace(state, creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], sent=None, sent_to=None, sent_source=None)
+
+
+def _renewed(question: Question, state: FieldState | None) -> FieldState | None:
+    """Return the state under the present row hash and key; None when it is up to date already."""
+    if state == question.state and state is not None and (state.row_hash, state.key_id) == (question.row_hash, question.key_id):
+        return None
+    return settled(question, state)
+
+
+def _equal(question: Question) -> bool:
+    for side in Side:
+        convert = question.face(side).convert
+        if convert is None:
+            continue
+        converted = convert()
+        if converted.state is State.VALUE and same(question.row, converted.value, question.face(side.other).value):
+            return True
+    return False
+
+
+def _without_base(question: Question, state: FieldState | None) -> FieldDecision:
+    row = question.row
+    if _equal(question):
+        return FieldDecision(row, Action.NOTHING, settled(question, state))
+    if row.source is not None:
+        carries = not row.columns(row.source) or not is_empty(question.face(row.source).value)
+        if not carries and not is_empty(question.face(row.source.other).value):
+            return FieldDecision(row, Action.NOTHING, settled(question, state))
+        return _write(question, state, row.source.other)
+    empty = [side for side in Side if is_empty(question.face(side).value)]
+    if len(empty) == 1:
+        return _write(question, state, empty[0])
+    return _by_owner(question, state)
+
+
+def _one_changed(question: Question, state: FieldState | None, side: Side) -> FieldDecision:
+    row = question.row
+    if row.writes(side.other):
+        return _write(question, state, side.other)
+    if row.drift == "keep":
+        return FieldDecision(row, Action.NOTHING, None if state is question.state else state)
+    return _write(question, state, side, restores=True)
+
+
+def _by_owner(question: Question, state: FieldState | None) -> FieldDecision:
+    row = question.row
+    if row.source is not None:
+        return _write(question, state, row.source.other, restores=True)
+    if question.owner == "ask":
+        return FieldDecision(row, Action.CONFLICT, None if state is question.state else state, code="both_changed")
+    return _write(question, state, Side(question.owner).other)
+
+
+def _write(question: Question, state: FieldState | None, to: Side, *, restores: bool = False) -> FieldDecision:
+    row, source = question.row, question.face(to.other)
+    assert source.convert is not None  # noqa: S101 - a write follows the row's way
+    converted = source.convert()
+    confirmed = None if state is question.state else state
+    if converted.state is State.PROBLEM:
+        return FieldDecision(row, Action.PROBLEM, confirmed, to, code=converted.code, detail=converted.detail)
+    if converted.state is State.PENDING:
+        waiting = replace(state or FieldState(question.row_hash, question.key_id), pending=True)
+        return FieldDecision(row, Action.PENDING, waiting, to, waits_for=converted.waits_for)
+    if converted.state is State.KEPT:
+        return FieldDecision(row, Action.NOTHING, confirmed, to)
+    if row.required and is_empty(converted.value):
+        return FieldDecision(row, Action.PROBLEM, confirmed, to, code="mapping.required", detail=row.key)
+    if state and state.refused is not None and state.refused == source.stored_print:
+        return FieldDecision(row, Action.HELD, confirmed, to)
+    return FieldDecision(row, Action.WRITE, state, to, converted.value, restores)

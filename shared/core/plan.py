@@ -1,0 +1,343 @@
+"""The plan of one record: what each field needs, and what the binding says before and after the writes.
+
+A plan is data. `plan_record` merges a bound record, `plan_create` prepares a new one; `intent` is the binding to keep before writing,
+`recorded` the binding after it, `refused` the binding after the target said no.
+"""
+
+from collections.abc import Collection
+from collections.abc import Mapping as MappingOf
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property, partial
+
+from shared.core.binding import Binding, BindingState, FieldState
+from shared.core.fingerprint import Keyring, RecordPrinter
+from shared.core.mapping import AnyRow, Mapping, MappingSet, ReferenceRow
+from shared.core.merge import Action, Face, FieldDecision, Question, decide, intended
+from shared.core.records import Row, Side, Stamp, Value, is_empty
+from shared.core.rules import Context, State, convert, same
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What every plan of a flow is made with."""
+
+    mappings: MappingSet
+    mapping: Mapping
+    context: Context
+    keyring: Keyring
+    dropped: frozenset[str] = frozenset()
+    """Keys of rows that name a column the live system does not have; they are left out (law 13)."""
+
+    @cached_property
+    def rows(self) -> list[AnyRow]:
+        """Return the rows that can be synced."""
+        return [row for row in self.mapping.fields if row.key not in self.dropped]
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Return the row hashes by row key."""
+        return {row.key: self.mappings.row_hash(row) for row in self.mapping.fields}
+
+
+@dataclass(frozen=True)
+class RecordPlan:
+    """The decisions for one bound record. Fields without a decision are unchanged."""
+
+    desk: Desk
+    binding: Binding
+    rows: MappingOf[Side, Row]
+    decisions: MappingOf[str, FieldDecision]
+    questions: MappingOf[str, Question]
+    repairs: MappingOf[str, Value] = field(default_factory=dict)
+    """Creatio values that our own write covered and that win after all: written back (law 8)."""
+
+    def fields_to(self, side: Side) -> dict[str, Value]:
+        """Return the fields to write on a side: row key to value."""
+        written = {k: d.value for k, d in self.decisions.items() if d.action is Action.WRITE and d.to is side}
+        return {**written, **self.repairs} if side is Side.CREATIO else written
+
+    def of(self, action: Action) -> list[FieldDecision]:
+        """Return the decisions of one kind."""
+        return [decision for decision in self.decisions.values() if decision.action is action]
+
+    @property
+    def writes(self) -> bool:
+        """Tell whether anything is to be written."""
+        return bool(self.repairs) or any(d.action is Action.WRITE for d in self.decisions.values())
+
+    @property
+    def restores(self) -> bool:
+        """Tell whether every write puts something back on a receiving side."""
+        written = self.of(Action.WRITE)
+        return bool(written) and all(decision.restores for decision in written)
+
+
+def columns_of(rows: Collection[AnyRow], fields: MappingOf[str, Value], side: Side) -> dict[str, Value]:
+    """Spread row values over the columns of a side."""
+    by_key = {row.key: row for row in rows}
+    columns: dict[str, Value] = {}
+    for key, value in fields.items():
+        parts = value if isinstance(value, tuple) else (value,)
+        columns.update(zip(by_key[key].columns(side), parts, strict=True))
+    return columns
+
+
+def value_on(row: AnyRow, side: Side, record: Row | None) -> Value:
+    """Return a row's value on one side of a record; a tuple where the side joins several columns."""
+    if record is None:
+        return None
+    parts = tuple(record.values.get(column) for column in row.columns(side))
+    if row.is_joined(side):
+        return tuple(part for part in parts if not isinstance(part, tuple))
+    return parts[0] if parts else None
+
+
+class Printers:
+    """Makes fingerprints of one record, by side and key, each printer once."""
+
+    def __init__(self, desk: Desk, ids: MappingOf[Side, str]) -> None:
+        self._desk = desk
+        self._ids = ids
+        self._made: dict[tuple[Side, str], RecordPrinter] = {}
+
+    def print(self, side: Side, key_id: str, row: AnyRow, value: Value) -> str:
+        """Return the fingerprint of a row's value on a side, under a key."""
+        printer = self._made.get((side, key_id))
+        if printer is None:
+            printer = RecordPrinter(self._desk.keyring.key(key_id), self._desk.mapping.flow, side, self._ids[side])
+            self._made[side, key_id] = printer
+        return printer.print(",".join(row.columns(side)), value)
+
+
+def _printers(desk: Desk, binding: Binding) -> Printers:
+    return Printers(desk, {side: binding.id_on(side) or "" for side in Side})
+
+
+def plan_record(desk: Desk, binding: Binding, rows: MappingOf[Side, Row], overwritten: MappingOf[str, Value] | None = None) -> RecordPlan:
+    """Merge a record whose both rows were just read. `overwritten`: Creatio values that our last write covered (law 8)."""
+    printers = _printers(desk, binding)
+    decisions: dict[str, FieldDecision] = {}
+    questions: dict[str, Question] = {}
+    repairs: dict[str, Value] = {}
+    covered = overwritten or {}
+    for row in desk.rows:
+        question = _question(desk, printers, binding, rows, row, covered)
+        if question is None:
+            continue
+        questions[row.key] = question
+        decision = decide(question)
+        decisions[row.key] = decision
+        if row.key in covered and not (decision.action is Action.WRITE and decision.to is Side.CREATIO):
+            repairs[row.key] = covered[row.key]
+    return RecordPlan(desk, binding, rows, decisions, questions, repairs)
+
+
+def _question(
+    desk: Desk,
+    printers: Printers,
+    binding: Binding,
+    rows: MappingOf[Side, Row],
+    row: AnyRow,
+    covered: MappingOf[str, Value],
+) -> Question | None:
+    """Return the question that a field raises, None when it is in step: the common case, kept short."""
+    state = binding.fields.get(row.key)
+    row_hash, key_id = desk.hashes[row.key], desk.keyring.current
+    values = {side: value_on(row, side, rows[side]) for side in Side}
+    if row.key in covered:
+        values[Side.CREATIO] = covered[row.key]
+    prints = {side: printers.print(side, key_id, row, values[side]) for side in Side}
+    if (
+        state is not None
+        and state.sent is None
+        and (state.row_hash, state.key_id) == (row_hash, key_id)
+        and (state.creatio, state.dynamics) == (prints[Side.CREATIO], prints[Side.DYNAMICS])
+        and row.key not in covered
+    ):
+        return None
+    stored = prints
+    if state is not None and state.key_id != key_id:
+        stored = {side: printers.print(side, state.key_id, row, values[side]) for side in Side}
+    faces = {
+        side: Face(
+            values[side],
+            prints[side],
+            stored[side],
+            partial(convert, row, side, values[side], rows[side].id, desk.context) if row.writes(side.other) else None,
+            rows[side].changed_by_us,
+        )
+        for side in Side
+    }
+    return Question(row, desk.mapping.owner_of(row), row_hash, key_id, state, faces[Side.CREATIO], faces[Side.DYNAMICS])
+
+
+def intent(plan: RecordPlan) -> Binding:
+    """Return the binding to save before the plan's writes: what is settled, and what is about to be sent (law 4)."""
+    printers = _printers(plan.desk, plan.binding)
+    fields = dict(plan.binding.fields)
+    for key, decision in plan.decisions.items():
+        if decision.action is Action.WRITE and decision.to is not None:
+            question = plan.questions[key]
+            key_id = decision.state.key_id if decision.state else question.key_id
+            sent = printers.print(decision.to, key_id, decision.row, decision.value)
+            fields[key] = intended(question, decision.state, decision.to, sent)
+        elif decision.state is not None:
+            fields[key] = decision.state
+    return replace(plan.binding, fields=fields)
+
+
+def recorded(plan: RecordPlan, written: MappingOf[Side, Row], run: str, at: datetime) -> tuple[Binding, bool]:
+    """Return the binding after the plan's writes, and whether a side moved meanwhile so that it must be looked at again.
+
+    `written` holds the rows that the writes returned. Bases are what the rows hold; a field that differs from the value sent is a
+    normalisation when we changed the row last, else a user's edit that came after (laws 4 and 8).
+    """
+    printers = _printers(plan.desk, plan.binding)
+    fields = dict(plan.binding.fields)
+    moved = dict.fromkeys(Side, False)
+    for row in plan.desk.rows:
+        decision = plan.decisions.get(row.key)
+        to = decision.to if decision is not None and decision.action is Action.WRITE else None
+        for side, record in written.items():
+            if side is not to and not same(row, value_on(row, side, record), _planned(plan, row, side)):
+                moved[side] = True
+        if decision is None:
+            continue
+        if to is not None and to in written:
+            state, edited = _after_write(plan, printers, decision, written[to], run, at)
+            fields[row.key] = state
+            moved[to] = moved[to] or edited
+        elif to is None and decision.state is not None:
+            fields[row.key] = decision.state
+    stamps = {side: _stamp(plan, written, side, moved=moved[side]) for side in Side}
+    binding = replace(
+        plan.binding,
+        state=BindingState.BOUND,
+        fields=fields,
+        creatio_stamp=stamps[Side.CREATIO],
+        dynamics_stamp=stamps[Side.DYNAMICS],
+        source=None,
+        owner_batch="",
+        deadline=None,
+        reserved=(),
+    )
+    return binding, any(moved.values())
+
+
+def _planned(plan: RecordPlan, row: AnyRow, side: Side) -> Value:
+    if side is Side.CREATIO and row.key in plan.repairs:
+        return plan.repairs[row.key]
+    return value_on(row, side, plan.rows[side])
+
+
+def _after_write(
+    plan: RecordPlan, printers: Printers, decision: FieldDecision, record: Row, run: str, at: datetime
+) -> tuple[FieldState, bool]:
+    assert decision.to is not None  # noqa: S101 - only called for a write
+    question, to, row = plan.questions[decision.row.key], decision.to, decision.row
+    found = value_on(row, to, record)
+    edited = not record.changed_by_us and not same(row, found, decision.value)
+    prints = {
+        to: printers.print(to, question.key_id, row, decision.value if edited else found),
+        to.other: question.face(to.other).print,
+    }
+    state = FieldState(
+        row_hash=question.row_hash,
+        key_id=question.key_id,
+        creatio=prints[Side.CREATIO],
+        dynamics=prints[Side.DYNAMICS],
+        set_from=to.other,
+        set_at=at,
+        set_by_run=run,
+    )
+    return state, edited
+
+
+def _stamp(plan: RecordPlan, written: MappingOf[Side, Row], side: Side, *, moved: bool) -> Stamp | None:
+    """Return the stamp to keep: that of the row seen last, unless it holds an edit that was not looked at yet."""
+    if moved:
+        return plan.binding.stamp_on(side)
+    return written[side].stamp if side in written else plan.rows[side].stamp
+
+
+def refused(plan: RecordPlan, binding: Binding, side: Side, keys: Collection[str]) -> Binding:
+    """Return the binding after a side refused fields: nothing is open, and these source values are not sent again (law 13)."""
+    fields = dict(binding.fields)
+    for key in keys:
+        question = plan.questions.get(key)
+        state = fields.get(key)
+        if question is None or state is None:
+            continue
+        fields[key] = replace(state, sent=None, sent_to=None, sent_source=None, refused=question.face(side.other).stored_print)
+    return replace(binding, fields=fields)
+
+
+@dataclass(frozen=True)
+class CreatePlan:
+    """A record to create on the other side: values by column, the field states of the intent, and the fields that can't go."""
+
+    source: Side
+    row: Row
+    columns: MappingOf[str, Value]
+    fields: MappingOf[str, FieldState]
+    problems: tuple[FieldDecision, ...] = ()
+    waits: tuple[FieldDecision, ...] = ()
+
+    @property
+    def blocked(self) -> bool:
+        """Tell whether the record can't be created: a required field has a problem."""
+        return any(problem.row.required for problem in self.problems)
+
+    @property
+    def must_wait(self) -> bool:
+        """Tell whether a reference says that the record waits for another."""
+        return any(isinstance(wait.row, ReferenceRow) and wait.row.if_missing == "wait" for wait in self.waits)
+
+
+def plan_create(desk: Desk, source: Side, row: Row, target_id: str) -> CreatePlan:
+    """Prepare the creation of a record on the side opposite to its source."""
+    target = source.other
+    printers = Printers(desk, {source: row.id, target: target_id})
+    fields: dict[str, FieldState] = {}
+    values: dict[str, Value] = {}
+    problems: list[FieldDecision] = []
+    waits: list[FieldDecision] = []
+    key_id = desk.keyring.current
+    for rule in (rule for rule in desk.rows if rule.writes(target)):
+        value = value_on(rule, source, row)
+        converted = convert(rule, source, value, row.id, desk.context)
+        row_hash = desk.hashes[rule.key]
+        if converted.state is State.PROBLEM:
+            problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code=converted.code, detail=converted.detail))
+        elif converted.state is State.PENDING:
+            fields[rule.key] = FieldState(row_hash, key_id, pending=True)
+            waits.append(FieldDecision(rule, Action.PENDING, to=target, waits_for=converted.waits_for))
+        elif converted.state is State.VALUE and is_empty(converted.value):
+            if rule.required:
+                problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code="mapping.required", detail=rule.key))
+        elif converted.state is State.VALUE:
+            values[rule.key] = converted.value
+            fields[rule.key] = FieldState(
+                row_hash,
+                key_id,
+                sent=printers.print(target, key_id, rule, converted.value),
+                sent_to=target,
+                sent_source=printers.print(source, key_id, rule, value),
+            )
+    columns = columns_of(desk.rows, values, target)
+    columns = {name: part for name, part in columns.items() if part is not None}
+    return CreatePlan(source, row, columns, fields, tuple(problems), tuple(waits))
+
+
+def in_scope(mapping: Mapping, source: Side, row: Row, context: Context) -> bool:
+    """Tell whether a record meets the conditions of the direction that leads away from `source`."""
+    way = ">" if source is Side.CREATIO else "<"
+    for condition in mapping.when:
+        if condition.way != way:
+            continue
+        value = row.values.get(condition.column)
+        label = context.column(source, condition.column).options.get(str(value))
+        if not any(allowed in (value, label) for allowed in condition.any_of):
+            return False
+    return True

@@ -1,0 +1,38 @@
+"""When a flow is due. Times are aware UTC; nothing here looks at a clock."""
+
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from shared.core.work import FlowSettings, SleepWindow
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COLD_START = timedelta(minutes=1)
+"""A process that has not polled yet takes the default timer's last tick as its last poll."""
+
+
+def is_due(settings: FlowSettings, now: datetime, last: datetime | None) -> bool:
+    """Tell whether a beginning of the flow's interval lies between its last poll and now.
+
+    Beginnings are counted from 1970 plus the flow's shift, so dependent flows keep their order (F2) and nothing is written to know it.
+    """
+    if not settings.started or is_asleep(settings.sleep, now):
+        return False
+    since = last or now - _COLD_START
+    return _slot(settings, now) > _slot(settings, since)
+
+
+def _slot(settings: FlowSettings, moment: datetime) -> int:
+    return (moment - _EPOCH - timedelta(milliseconds=settings.shift_ms)) // timedelta(milliseconds=settings.interval_ms)
+
+
+def is_asleep(windows: tuple[SleepWindow, ...], now: datetime) -> bool:
+    """Tell whether a moment lies in a sleep window; a window whose end is before its start crosses midnight (F8)."""
+    return any(_contains(window, now) for window in windows)
+
+
+def _contains(window: SleepWindow, now: datetime) -> bool:
+    local = now.astimezone(ZoneInfo(window.zone)).time()
+    start, end = time.fromisoformat(window.start), time.fromisoformat(window.end)
+    if start <= end:
+        return start <= local < end
+    return local >= start or local < end
