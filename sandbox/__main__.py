@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         if not setup.is_running_in(python):
             return setup.run_again(python, ["-m", "sandbox", *arguments])
         return catalogue.entry_point(command)(arguments[1:])
-    except setup.SetupError as problem:
+    except setup.CommandError as problem:
         print(f"\n{problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -23,8 +23,12 @@ _NODE_FILES = ("package.json", "package-lock.json")
 _SHOWN_LINES = 25
 
 
-class SetupError(Exception):
-    """Something that a person must do first; the text says what."""
+class CommandError(RuntimeError):
+    """A command can't go on; the text says why and what a person should do."""
+
+
+class SetupError(CommandError):
+    """Something must be installed first."""
 
 
 def prepare(root: Path, *, node: bool) -> Path:
