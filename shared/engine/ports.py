@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from shared.core.binding import Binding
+from shared.core.binding import Binding, BindingState
 from shared.core.errors import TandemError
-from shared.core.records import ChangePage, Entity, Row, Side, Value, Write, WriteResult
+from shared.core.records import ChangePage, Entity, Row, Side, Stamp, Value, Write, WriteResult
 from shared.core.work import (
     AccountThrottle,
     Batch,
@@ -102,14 +102,24 @@ class Ledger(Protocol):
     async def bindings(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Binding]:
         """Read bindings by the ids of one side, in bulk; absent ids are absent."""
 
+    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, tuple[Stamp | None, BindingState]]:
+        """Read only the stamp last seen on a side and the state of bindings (the echo check); absent ids are absent."""
+
     async def save_bindings(self, bindings: Sequence[Binding]) -> Sequence[Binding | TandemError]:
         """Save bindings, each by its own ETag (create-only when it has none), both rows of one binding in one transaction.
 
-        One result for each, in order: the saved binding with its new ETag, or Stale `ledger.changed_meanwhile`.
+        One result for each, in order: the saved binding with its new ETag, Stale `ledger.changed_meanwhile` when another writer was first
+        or one of the ids is in another binding, Transient `ledger.busy`, or another TandemError when the binding can't be stored.
         """
 
     async def reserve(self, keys: Sequence[str], holder: str, until: datetime) -> str | None:
         """Reserve match keys (already hashed) for a record, all or none; return None when they are ours, else the other holder."""
+
+    async def retake(self, keys: Sequence[str], holder: str, from_holder: str, until: datetime) -> bool:
+        """Take over those keys that `from_holder` reserved and that ran out; tell whether any changed hands.
+
+        Only for a caller that has made sure that `from_holder` has no binding: `reserve` alone never frees a key (law 7).
+        """
 
     async def release(self, keys: Sequence[str], holder: str) -> None:
         """Give reservations back; those of others stay."""

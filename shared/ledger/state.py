@@ -1,0 +1,107 @@
+"""Flow settings, watermarks and account pauses in one partition, so that a quiet poll reads all of them with one query; slot leases."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from shared.core.errors import Stale
+from shared.core.work import AccountThrottle, FlowSettings, PollState, Watermark
+from shared.ledger.encoding import decode_time, encode_time, make_key
+from shared.ledger.packing import VERSION, Packer, check_version
+from shared.ledger.tables import StoredRow, Table
+
+if TYPE_CHECKING:
+    from shared.core.records import Side
+
+_POLL: Final = "poll"
+_TRIES: Final = 8
+
+
+class StateRows:
+    """What a poll needs to know; `clock` returns the present moment and decides which leases have run out."""
+
+    def __init__(self, table: Table, clock: Callable[[], datetime]) -> None:
+        self._table = table
+        self._clock = clock
+        self._flows = Packer(FlowSettings)
+        self._watermarks = Packer(Watermark)
+        self._throttles = Packer(AccountThrottle)
+
+    async def poll_state(self) -> PollState:
+        """Read settings, watermarks and pauses of all flows: one request while they fit on a page of 1,000 rows."""
+        flows: dict[str, FlowSettings] = {}
+        watermarks: dict[tuple[str, Side], Watermark] = {}
+        throttles: dict[str, AccountThrottle] = {}
+        for row in await self._table.query_prefix(_POLL):
+            match row.key.partition(":")[0]:
+                case "flow":
+                    settings = replace(self._flows.unpack(row.properties), etag=row.etag)
+                    flows[settings.flow] = settings
+                case "mark":
+                    watermark = replace(self._watermarks.unpack(row.properties), etag=row.etag)
+                    watermarks[watermark.flow, watermark.side] = watermark
+                case "pause":
+                    throttle = replace(self._throttles.unpack(row.properties), etag=row.etag)
+                    throttles[throttle.system] = throttle
+                case _:  # a kind of row that a newer version added
+                    continue
+        return PollState(flows, watermarks, throttles)
+
+    async def save_flow(self, settings: FlowSettings) -> FlowSettings:
+        """Save settings by their ETag."""
+        key = make_key("flow", settings.flow)
+        return replace(settings, etag=await self._table.save(_POLL, key, self._flows.pack(settings), settings.etag))
+
+    async def save_watermark(self, watermark: Watermark) -> Watermark:
+        """Save a watermark by its ETag; positions of several hundred thousand characters fit."""
+        key = make_key("mark", watermark.flow, watermark.side)
+        return replace(watermark, etag=await self._table.save(_POLL, key, self._watermarks.pack(watermark), watermark.etag))
+
+    async def pause_account(self, throttle: AccountThrottle) -> None:
+        """Keep the later one of the stored pause and this one."""
+        key = make_key("pause", throttle.system)
+        for _ in range(_TRIES):
+            row = await self._table.get(_POLL, key)
+            stored = self._throttles.unpack(row.properties).pause_until if row else None
+            if row and (throttle.pause_until is None or (stored is not None and stored >= throttle.pause_until)):
+                return
+            try:
+                await self._table.save(_POLL, key, self._throttles.pack(throttle), row.etag if row else None)
+            except Stale:
+                continue
+            return
+        raise Stale("ledger.changed_meanwhile", f"pause of {throttle.system}: lost the race {_TRIES} times", system=throttle.system)
+
+    async def take_slot(self, system: str, holder: str, slots: int, until: datetime) -> str | None:
+        """Lease the first slot that is free, run out, or the holder's own; None when all are taken."""
+        partition = make_key("slot", system)
+        taken = {row.key: row for row in await self._table.query_prefix(partition)}
+        names = [f"{number:03d}" for number in range(slots)]
+        names.sort(key=lambda name: name not in taken or taken[name].properties["holder"] != holder)
+        for name in names:
+            row = taken.get(name)
+            if row is not None and not self._is_free(row, holder):
+                continue
+            lease = {VERSION: 1, "holder": holder, "until": encode_time(until)}
+            try:
+                await self._table.save(partition, name, lease, row.etag if row else None)
+            except Stale:  # somebody else was quicker: try the next one
+                continue
+            return name
+        return None
+
+    async def free_slot(self, system: str, slot: str, holder: str) -> None:
+        """Give a slot back; one that another holder has taken over stays."""
+        partition = make_key("slot", system)
+        row = await self._table.get(partition, slot)
+        if row is None or row.properties["holder"] != holder:
+            return
+        try:
+            await self._table.delete(partition, slot, row.etag)
+        except Stale:  # it ran out and changed hands between the two requests
+            return
+
+    def _is_free(self, row: StoredRow, holder: str) -> bool:
+        check_version(row.properties, "slot")
+        return row.properties["holder"] == holder or decode_time(row.properties["until"]) <= self._clock()

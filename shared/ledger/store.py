@@ -1,0 +1,184 @@
+"""The ledger as the engine sees it: every verb in one place, each passed on to the rows that know it."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+
+from shared.core.binding import Binding, BindingState
+from shared.core.errors import TandemError
+from shared.core.records import Side, Stamp
+from shared.core.work import AccountThrottle, Batch, Conflict, Failure, FlowSettings, PollState, Run, Waiting, Watermark
+from shared.ledger.attention import ConflictRows, FailureRows, WaitingRows
+from shared.ledger.batches import BatchRows, RunRows
+from shared.ledger.bindings import BindingRows
+from shared.ledger.keys import KeyRows
+from shared.ledger.reservations import ReservationRows
+from shared.ledger.state import StateRows
+from shared.ledger.storage import Storage
+from shared.ledger.tables import Table
+
+
+def utc_now() -> datetime:
+    """Return the present moment as an aware UTC time."""
+    return datetime.now(UTC)
+
+
+class TableLedger:
+    """Implements the engine's port `Ledger` on three tables: `<prefix>State`, `<prefix>Bindings`, `<prefix>Work`.
+
+    `prefix` (letters and digits, a letter first) lets several apps share an account. `clock` decides which leases have run out.
+    """
+
+    def __init__(self, storage: Storage, prefix: str = "tandem", clock: Callable[[], datetime] = utc_now) -> None:
+        self._storage = storage
+        state, bindings, work = (Table(storage, prefix + name) for name in ("State", "Bindings", "Work"))
+        self._state = StateRows(state, clock)
+        self._keys = KeyRows(state)
+        self._bindings = BindingRows(bindings)
+        self._batches = BatchRows(work)
+        self._runs = RunRows(work)
+        self._failures = FailureRows(work)
+        self._conflicts = ConflictRows(work)
+        self._waiting = WaitingRows(work)
+        self._reservations = ReservationRows(work, clock)
+
+    @property
+    def requests(self) -> int:
+        """Return how many HTTP requests the account got from this process so far, queues and retries included."""
+        return self._storage.meter.requests
+
+    @property
+    def operations(self) -> int:
+        """Return how many entities were read or written so far."""
+        return self._storage.meter.operations
+
+    async def poll_state(self) -> PollState:
+        """Read settings, watermarks and throttles of all flows in one query."""
+        return await self._state.poll_state()
+
+    async def save_flow(self, settings: FlowSettings) -> FlowSettings:
+        """Save settings by their ETag (create-only when they have none)."""
+        return await self._state.save_flow(settings)
+
+    async def save_watermark(self, watermark: Watermark) -> Watermark:
+        """Advance a watermark by its ETag (create-only when it has none)."""
+        return await self._state.save_watermark(watermark)
+
+    async def pause_account(self, throttle: AccountThrottle) -> None:
+        """Keep the later one of the stored pause and this one."""
+        await self._state.pause_account(throttle)
+
+    async def take_slot(self, system: str, holder: str, slots: int, until: datetime) -> str | None:
+        """Lease one of the account's slots until a moment; None when all are taken."""
+        return await self._state.take_slot(system, holder, slots, until)
+
+    async def free_slot(self, system: str, slot: str, holder: str) -> None:
+        """Give a slot back; harmless when it was lost."""
+        await self._state.free_slot(system, slot, holder)
+
+    async def keep_data_key(self, key_id: str, wrapped: str) -> str:
+        """Insert a wrapped data key unless one with this id is there; return the one that counts."""
+        return await self._keys.keep(key_id, wrapped)
+
+    async def data_keys(self) -> Mapping[str, str]:
+        """Read all wrapped data keys by key id."""
+        return await self._keys.all()
+
+    async def create_batches(self, batches: Sequence[Batch]) -> None:
+        """Insert batch rows."""
+        await self._batches.create(batches)
+
+    async def get_batch(self, flow: str, batch_id: str) -> Batch | None:
+        """Read one batch row."""
+        return await self._batches.get(flow, batch_id)
+
+    async def save_batch(self, batch: Batch) -> Batch:
+        """Save a batch row by its ETag."""
+        return await self._batches.save(batch)
+
+    async def open_batches(self, flow: str, untouched_since: datetime | None = None) -> Sequence[Batch]:
+        """List open and parked batch rows of a flow, those not touched since a moment when given."""
+        return await self._batches.open(flow, untouched_since)
+
+    async def bindings(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Binding]:
+        """Read bindings by the ids of one side, in bulk; absent ids are absent."""
+        return await self._bindings.read(flow, side, ids)
+
+    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, tuple[Stamp | None, BindingState]]:
+        """Read only the stamp last seen on a side and the state of bindings, one small request an id; absent ids are absent."""
+        return await self._bindings.stamps(flow, side, ids)
+
+    async def save_bindings(self, bindings: Sequence[Binding]) -> Sequence[Binding | TandemError]:
+        """Save bindings, each by its own ETag, both rows of one binding in one transaction; one result for each, in order."""
+        return await self._bindings.save(bindings)
+
+    async def reserve(self, keys: Sequence[str], holder: str, until: datetime) -> str | None:
+        """Reserve match keys (already hashed) for a record, all or none; return None when they are ours, else the other holder."""
+        return await self._reservations.reserve(keys, holder, until)
+
+    async def retake(self, keys: Sequence[str], holder: str, from_holder: str, until: datetime) -> bool:
+        """Take over keys that another holder, known to have no binding, reserved and that ran out; tell whether any changed hands."""
+        return await self._reservations.retake(keys, holder, from_holder, until)
+
+    async def release(self, keys: Sequence[str], holder: str) -> None:
+        """Give reservations back; those of others stay."""
+        await self._reservations.release(keys, holder)
+
+    async def save_failures(self, failures: Sequence[Failure]) -> None:
+        """Keep failures, one row for each flow, side, record and field; an older row's count goes up."""
+        await self._failures.save(failures)
+
+    async def clear_failures(self, flow: str, side: Side, fields_by_record: Mapping[str, Collection[str] | None]) -> None:
+        """Remove the named fields' failures of records (None: all of the record's)."""
+        await self._failures.clear(flow, side, fields_by_record)
+
+    async def failures(self, flow: str) -> Sequence[Failure]:
+        """List the failures of a flow."""
+        return await self._failures.all(flow)
+
+    async def save_conflicts(self, conflicts: Sequence[Conflict]) -> None:
+        """Keep conflicts, one row for each record and field."""
+        await self._conflicts.save(conflicts)
+
+    async def clear_conflicts(self, flow: str, records: Collection[tuple[str, str, str]]) -> None:
+        """Remove conflicts by (creatio id, dynamics id, field)."""
+        await self._conflicts.clear(flow, records)
+
+    async def conflicts(self, flow: str) -> Sequence[Conflict]:
+        """List the conflicts of a flow."""
+        return await self._conflicts.all(flow)
+
+    async def save_waiting(self, waiting: Sequence[Waiting]) -> None:
+        """Insert waiting rows; one that is there stays."""
+        await self._waiting.save(waiting)
+
+    async def waiting_for(self, target_flow: str, target_side: Side, target_ids: Collection[str]) -> Sequence[Waiting]:
+        """List who waits for the named records."""
+        return await self._waiting.waiting_for(target_flow, target_side, target_ids)
+
+    async def all_waiting(self) -> Sequence[Waiting]:
+        """List every waiting row (for the sweep)."""
+        return await self._waiting.all()
+
+    async def clear_waiting(self, waiting: Sequence[Waiting]) -> None:
+        """Remove waiting rows."""
+        await self._waiting.clear(waiting)
+
+    async def save_run(self, run: Run) -> None:
+        """Keep a run row (replace)."""
+        await self._runs.save(run)
+
+    async def fold_quiet_run(self, flow: str, at: datetime) -> None:
+        """Count a run without changes in the hour's one row."""
+        await self._runs.fold(flow, at)
+
+    async def runs(self, flow: str, limit: int = 100) -> Sequence[Run]:
+        """List the latest runs of a flow, newest first."""
+        return await self._runs.latest(flow, limit)
+
+    async def purge(self, before: datetime) -> int:
+        """Remove closed batches and runs older than a moment; return how many. Bindings and tombstones stay."""
+        return await self._batches.purge(before) + await self._runs.purge(before)
+
+    async def close(self) -> None:
+        """Close the connections of the storage account."""
+        await self._storage.close()
