@@ -156,6 +156,11 @@ class Web:
         self.pace = Pace(start=concurrency, most=most_concurrency, monotonic=monotonic)
         self._tracer = trace.get_tracer("tandem.systems")
 
+    @property
+    def path(self) -> str:
+        """Return the path of the base address, as the parts of a batch need it."""
+        return httpx.URL(self._base).path.rstrip("/")
+
     async def send(self, request: Request) -> Response:
         """Send one request and return its answer; raises TandemError only."""
         url = self._target(request.url)

@@ -1,0 +1,119 @@
+"""A cache of live Dataverse metadata: fetched by need, kept for a while, dropped when the server knows better."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from shared.core.errors import Rejected, TandemError, Transient
+from shared.core.records import Column, Entity
+from shared.systems import dataverse_tables as tables
+from shared.systems.dataverse_errors import SYSTEM
+from shared.systems.dataverse_wire import MODIFIED_BY, MODIFIED_ON
+
+_T = TypeVar("_T")
+_NAMES_A_REQUEST = 40
+_MISSING = frozenset({f"{SYSTEM}.not_found", f"{SYSTEM}.unknown_entity"})
+
+
+class Metadata:
+    """Tables by name. `get_json` sends a GET and returns its body."""
+
+    def __init__(self, get_json: Callable[[str], Awaitable[Any]], *, lifetime: float, monotonic: Callable[[], float]) -> None:
+        """Keep what is read for `lifetime` seconds."""
+        self._get_json = get_json
+        self._lifetime = lifetime
+        self._monotonic = monotonic
+        self._tables: dict[str, tuple[float, tables.Table]] = {}
+        self._definitions: dict[str, tuple[float, tables.Definition]] = {}
+        self._options: dict[tuple[str, str], tuple[float, Mapping[str, Mapping[str, str]]]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def forget(self, entity: str) -> None:
+        """Drop what is known about a table."""
+        self._tables.pop(entity, None)
+        self._definitions.pop(entity, None)
+        for key in [key for key in self._options if key[0] == entity]:
+            del self._options[key]
+
+    async def definition(self, entity: str) -> tables.Definition:
+        """Return what a table is called; raises Rejected `unknown_entity`."""
+        if (known := self._fresh(self._definitions.get(entity))) is not None:
+            return known
+        try:
+            body = await self._get_json(tables.definition_url(entity))
+        except TandemError as error:
+            raise _of_entity(error, entity) from error.__cause__
+        except ValueError as problem:  # a name that can't be one
+            raise Rejected(f"{SYSTEM}.unknown_entity", str(problem), system=SYSTEM, entity=entity) from None
+        found = _parsed(tables.read_definition, body, entity)
+        self._definitions[entity] = (self._monotonic(), found)
+        return found
+
+    async def table(self, entity: str, columns: Collection[str]) -> tables.Table:
+        """Return a table that knows the named columns (or knows that it lacks them) and those that every row carries."""
+        async with self._locks.setdefault(entity, asyncio.Lock()):
+            table = self._fresh(self._tables.get(entity))
+            read_at = self._tables[entity][0] if table is not None else self._monotonic()
+            if table is None:
+                definition = await self.definition(entity)
+                relations = _parsed(tables.read_relations, await self._fetch(tables.relations_url(entity), entity), entity)
+                table = tables.Table(definition, relations)
+            lacking = table.lacking({*columns, table.definition.id_column, MODIFIED_ON, MODIFIED_BY})
+            if lacking:
+                table = await self._learn(table, lacking)
+            self._tables[entity] = (read_at, table)
+            return table
+
+    async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
+        """Return the columns as the core knows them, with the choices of those in `options`."""
+        table = await self.table(entity, {*columns, *options})
+        labels = {name: await self._labels(entity, table.attributes[name]) for name in options if name in table.attributes}
+        asked = dict.fromkeys([*columns, *options])
+        found: dict[str, Column] = {
+            name: replace(table.attributes[name].column, options=labels.get(name, {})) for name in asked if name in table.attributes
+        }
+        return Entity(entity, found, tuple(name for name in asked if name in table.absent))
+
+    async def _learn(self, table: tables.Table, names: Collection[str]) -> tables.Table:
+        entity = table.definition.name
+        logical = sorted({name for name in map(table.logical, names) if name.isidentifier() and name.isascii()})
+        found: dict[str, tables.Attribute] = {}
+        for start in range(0, len(logical), _NAMES_A_REQUEST):
+            body = await self._fetch(tables.attributes_url(entity, logical[start : start + _NAMES_A_REQUEST]), entity)
+            found |= _parsed(lambda raw: tables.read_attributes(raw, table.relations), body, entity)
+        return table.with_attributes(names, found)
+
+    async def _labels(self, entity: str, attribute: tables.Attribute) -> Mapping[str, str]:
+        if not tables.has_options(attribute):
+            return {}
+        key = (entity, attribute.kind)
+        by_column = self._fresh(self._options.get(key))
+        if by_column is None:
+            by_column = _parsed(tables.read_options, await self._fetch(tables.options_url(entity, attribute.kind), entity), entity)
+            self._options[key] = (self._monotonic(), by_column)
+        return by_column.get(attribute.logical, {})
+
+    async def _fetch(self, url: str, entity: str) -> Any:
+        try:
+            return await self._get_json(url)
+        except TandemError as error:
+            raise _of_entity(error, entity) from error.__cause__
+
+    def _fresh(self, kept: tuple[float, _T] | None) -> _T | None:
+        return kept[1] if kept is not None and self._monotonic() - kept[0] < self._lifetime else None
+
+
+def _of_entity(error: TandemError, entity: str) -> TandemError:
+    if error.code in _MISSING:
+        return Rejected(f"{SYSTEM}.unknown_entity", error.said, system=SYSTEM, entity=entity, request_id=error.request_id)
+    error.entity = error.entity or entity
+    return error
+
+
+def _parsed(read: Callable[[Any], _T], body: Any, entity: str) -> _T:
+    try:
+        return read(body)
+    except (KeyError, TypeError, AttributeError) as problem:
+        said = f"metadata without {problem}" if isinstance(problem, KeyError) else "metadata of another shape"
+        raise Transient(f"{SYSTEM}.bad_answer", said, system=SYSTEM, entity=entity) from None
