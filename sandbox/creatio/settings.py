@@ -1,0 +1,61 @@
+"""The switches of the Creatio stand-in; each can be changed at run time by `PUT /_control/settings`."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class CreatioSettings(BaseModel):
+    """Say how this Creatio is set up, and how it behaves where the real one's behaviour differs or is not known."""
+
+    model_config = ConfigDict(frozen=True)
+
+    flavour: Literal["NF", "NC"] = Field(default="NF", description=".NET Framework (paths under /0/) or .NET (none)")
+    version: str = Field(default="8.1.0", description="from 8.3.2 on the delete-event log endpoint exists")
+
+    username: str = Field(default="integration", description="login of the API user; its contact is ModifiedById of API writes")
+    password: str = Field(default="integration-password", description="password of the API user")
+    client_id: str = Field(default="tandem-client", description="OAuth client bound to the API user")
+    client_secret: str = Field(default="tandem-secret", description="secret of the OAuth client")
+    token_seconds: int = Field(default=3600, description="life of a bearer token; expires_in of its answer", ge=1)
+
+    session_seconds: float = Field(default=3600, description="sliding life of a cookie session (UserSessionTimeout)", ge=0)
+    session_answer: Literal["auto", "401", "302", "200"] = Field(
+        default="auto",
+        description="answer to a dead session: by ForceUseSession (auto), or always this; 200 is the login page",
+    )
+    require_force_use_session: bool = Field(default=True, description="without the header cookies are not taken for a session")
+    one_session_per_user: bool = Field(default=False, description="a second login ends the first session")
+    password_expired: bool = Field(default=False, description="login succeeds with PasswordChangeUrl, later calls bounce")
+    modern_cookies: bool = Field(default=True, description="also set UserType, CsrfToken and CRT_CSRF")
+    rotate_csrf_every: int = Field(default=0, description="set a new BPMCSRF cookie after so many requests; 0 never", ge=0)
+
+    max_entity_row_count: int = Field(default=20_000, description="rows in one answer at most", ge=1)
+    next_link: bool = Field(default=False, description="whether a capped answer carries @odata.nextLink")
+    max_expansion_depth: int = Field(default=2, description="ODataMaxExpansionDepth", ge=0)
+    max_batch_requests: int = Field(default=100, description="operations in one $batch", ge=1)
+    max_query_length: int = Field(default=2048, description="characters of a query string before IIS answers 404", ge=1)
+    batch_atomic: bool = Field(default=False, description="whether a failed atomicity group is rolled back")
+
+    text_overflow: Literal["error", "truncate"] = Field(default="error", description="text longer than its column: 500 or cut")
+    csdl_max_length: bool = Field(default=False, description="whether $metadata shows MaxLength")
+    null_lookup_filter: Literal["accept", "error"] = Field(default="accept", description="`X/Id eq null` in $filter")
+    in_operator: bool = Field(default=False, description="whether `in (...)` is understood in $filter")
+    ignore_case: bool = Field(default=False, description="whether texts compare without regard to case, as on SQL Server")
+    keep_client_stamps: bool = Field(default=False, description="whether CreatedOn/ModifiedOn/...ById of a client are kept")
+    empty_patch_stamps: bool = Field(default=True, description="whether a PATCH that changes nothing moves ModifiedOn")
+    patch_returns_representation: bool = Field(default=False, description="whether Prefer: return=representation is honoured")
+    foreign_keys: bool = Field(default=True, description="whether a lookup to a missing row is refused")
+    side_effects: bool = Field(default=True, description="whether communications, addresses and names follow each other")
+
+    culture: str = Field(default="en-US", description="culture of the API user: language of lookup names")
+    hidden_ids: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="rows by entity that the API user has no right to see",
+    )
+    blocked_sets: list[str] = Field(default_factory=list, description="entity sets refused with 403")
+    delete_log: list[str] = Field(
+        default_factory=lambda: ["Account", "Contact"],
+        description="objects whose deletes are logged (8.3.2+)",
+    )
+    can_view_delete_log: bool = Field(default=True, description="whether the API user has CanViewEntityDeleteLog")
