@@ -7,17 +7,27 @@ import importlib
 import inspect
 import json
 import sys
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import azure.functions as func
 
-from sandbox.host.bindings import Binding, Trigger, parse_bindings
+from sandbox.host.bindings import Binding, HttpBinding, QueueBinding, TimerBinding, Trigger, parse_bindings
 from sandbox.host.problems import StartupError
 from sandbox.host.retry import RetryPolicy, parse_retry_policy
+
+_TRIGGER_TYPES: Final[Mapping[type, tuple[type, ...]]] = MappingProxyType(
+    {
+        QueueBinding: (func.QueueMessage, str, bytes),
+        TimerBinding: (func.TimerRequest,),
+        HttpBinding: (func.HttpRequest,),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,10 @@ def _hosted(function: Any, environment: Mapping[str, str]) -> HostedFunction:
     handler = function.get_user_function()
     raw = [json.loads(text) for text in function.get_raw_bindings()]
     trigger, outputs = parse_bindings(where, name, raw, environment)
-    hints = typing.get_type_hints(handler)
+    try:
+        hints = typing.get_type_hints(handler)
+    except NameError as error:
+        raise StartupError(f"{where}: an annotation can't be resolved at run time: {error}.") from error
     takes_context = _check_parameters(where, handler, hints, trigger, outputs)
     retry = function.get_settings_dict("retry_policy")
     return HostedFunction(
@@ -114,8 +127,23 @@ def _check_parameters(
         raise StartupError(f"{where}: the parameters {', '.join(unbound)} belong to no binding.")
     if unused := sorted(bound - parameters):
         raise StartupError(f"{where}: the bindings {', '.join(unused)} have no parameter of that name.")
+    _check_types(where, hints, trigger, outputs)
+    return takes_context
+
+
+def _check_types(where: str, hints: Mapping[str, object], trigger: Trigger, outputs: tuple[Binding, ...]) -> None:
+    """Refuse the annotations that the worker refuses when it loads a function."""
+    hint = hints.get(trigger.name)
+    allowed = _TRIGGER_TYPES[type(trigger)]
+    if hint is not None and not (isinstance(hint, type) and issubclass(hint, allowed)):
+        names = ", ".join(kind.__name__ for kind in allowed)
+        raise StartupError(f"{where}: the parameter {trigger.name!r} is annotated as {hint!r}; allowed are {names}.")
     for binding in outputs:
         hint = hints.get(binding.name)
-        if binding.name != "$return" and hint is not None and typing.get_origin(hint) is not func.Out:
+        if binding.name == "$return" or hint is None:
+            continue
+        if typing.get_origin(hint) is not func.Out:
             raise StartupError(f"{where}: the output {binding.name!r} must be annotated as azure.functions.Out[...].")
-    return takes_context
+        if isinstance(typing.get_args(hint)[0], types.GenericAlias):
+            # Seen with azure-functions-runtime 1.3: "invalid non-type annotation".
+            raise StartupError(f"{where}: the output {binding.name!r} is {hint!r}, which the worker refuses; write typing.List[...].")

@@ -90,6 +90,8 @@ def parse_schedule(expression: str, where: str) -> Schedule:
 
 def runs_within_a_minute(schedule: Schedule, now: datetime) -> bool:
     """Return whether the schedule is due more than once in the next minute, which switches its monitor off."""
+    if isinstance(schedule, IntervalSchedule):
+        return schedule.interval < timedelta(minutes=1)
     first = schedule.next_after(now)
     return schedule.next_after(first) < now + timedelta(minutes=1)
 

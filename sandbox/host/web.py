@@ -113,7 +113,7 @@ class WebFront:
     async def _invoke(self, endpoint: _Endpoint, request: Request, parameters: dict[str, str]) -> Response:
         value = func.HttpRequest(
             method=request.method,
-            url=str(request.url),
+            url=_raw_url(request),
             headers=dict(request.headers),
             params=dict(request.query_params),
             route_params=parameters,
@@ -156,6 +156,13 @@ def to_response(value: Any) -> Response:
 
 def _full_route(prefix: str, trigger: HttpBinding) -> str:
     return "/".join(part for part in (prefix, trigger.route) if part)
+
+
+def _raw_url(request: Request) -> str:
+    """Return the address as it was sent: Starlette's own one has its escapes resolved."""
+    query = request.url.query
+    path = request.scope.get("raw_path", b"").decode("ascii")
+    return f"{request.url.scheme}://{request.url.netloc}{path}{'?' if query else ''}{query}"
 
 
 def _presented_key(request: Request) -> str | None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import time
+import typing
 
 import azure.functions as func
 
@@ -46,7 +47,7 @@ async def buried(message: func.QueueMessage) -> None:
 
 @app.queue_trigger(arg_name="text", queue_name="%WORK_QUEUE%-plain", connection=CONNECTION)
 @app.queue_output(arg_name="relayed", queue_name="%WORK_QUEUE%-relayed", connection=CONNECTION)
-def plain(text: str, relayed: func.Out[list[str]]) -> None:
+def plain(text: str, relayed: func.Out[typing.List[str]]) -> None:  # noqa: UP006 - the worker does not take list[str] here
     """Relay a text twice, from a thread."""
     note("plain", text=text)
     relayed.set([text, text.upper()])
