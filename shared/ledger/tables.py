@@ -1,6 +1,6 @@
 """One table: point reads, range queries, writes by ETag and transactions, safe against replies that get lost on the way.
 
-The client sends a request again when its reply is lost. A create that had been committed then answers 409, an update by ETag 412.
+A write is sent again when its reply is lost. A create that had been committed then answers 409, an update by ETag 412.
 Every row therefore names its writer: a token that is new for each write. After such an answer the row is read back; our own token
 in it means that the first try was committed.
 """
@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from azure.core import MatchConditions
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, ServiceResponseError
 from azure.data.tables import TransactionOperation, UpdateMode
 from azure.data.tables.aio import TableClient
 
@@ -27,6 +27,8 @@ ANY_ETAG: Final = "*"
 SIDE_BY_SIDE: Final = 16
 """Requests in flight for one call: enough to hide the way to Azure (2,000 entities a second in one partition: azure.md 6.1)."""
 
+_PAUSES: Final = (0.1, 0.5)
+"""Seconds before a write without an answer is sent once more."""
 _WRITER: Final = "w"
 _FAILED_INDEX: Final = re.compile(r"(\d+):")
 
@@ -223,14 +225,14 @@ class Table:
     async def _make_table_if_missing(self, send: Callable[[], Awaitable[T]], *, makes_row: bool) -> T:
         """Send; when the table turns out to be missing, make it and send again: no request is spent on looking for it each time."""
         try:
-            return await send()
+            return await _send_until_answered(send)
         except HttpResponseError as fault:
             # A create that meets no table has lost the service's code on its way through the client.
             missing = fault.status_code == 404 and (error_code(fault) == "TableNotFound" or not error_code(fault))  # noqa: PLR2004 - HTTP
             if not (makes_row and missing):
                 raise
         await self._storage.tables().create_table_if_not_exists(self.name)
-        return await send()
+        return await _send_until_answered(send)
 
     def _client(self) -> TableClient:
         return self._storage.tables().get_table_client(self.name)
@@ -258,6 +260,19 @@ async def side_by_side(job: Callable[[Item], Awaitable[T]], items: Iterable[Item
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+async def _send_until_answered(send: Callable[[], Awaitable[T]]) -> T:
+    """Send a write again when its reply is lost: the client does so for PUT and DELETE, but not for POST (inserts, transactions).
+
+    It is safe here because a row names its writer: the second try tells whether the first one was committed.
+    """
+    for pause in _PAUSES:
+        try:
+            return await send()
+        except ServiceResponseError:
+            await asyncio.sleep(pause)
+    return await send()
 
 
 def chunk_changes(groups: Sequence[tuple[T, Sequence[RowChange]]]) -> list[list[tuple[T, Sequence[RowChange]]]]:
