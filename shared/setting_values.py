@@ -4,7 +4,6 @@ import base64
 import binascii
 import ipaddress
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -15,17 +14,9 @@ _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
 _LEDGER_PREFIX: Final = re.compile(r"[a-z][a-z0-9]{1,19}")
 _FLOW: Final = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _SCHEDULE_FIELD: Final = re.compile(r"[0-9A-Za-z*,/-]+")
-_KEY_BYTES: Final = range(16, 65)  # blake2b takes keys of up to 64 bytes; less than 16 could be guessed
+_KEY_BYTES: Final = 32
 _SCHEDULE_FIELDS: Final = 6
 _PEM_START: Final = "-----BEGIN"
-
-
-@dataclass(frozen=True)
-class FingerprintKey:
-    """One key for fingerprints; its id stands in clear beside every fingerprint, its bytes never appear."""
-
-    id: str
-    secret: bytes = field(repr=False)
 
 
 def system_url(text: Any) -> str:
@@ -96,13 +87,13 @@ def certificate_text(text: Any) -> SecretStr:
     return SecretStr(raw)
 
 
-def fingerprint_keys(text: Any) -> tuple[FingerprintKey, ...]:
-    """Read `id:base64key[,id:base64key]`, newest first."""
-    keys = tuple(_fingerprint_key(number, part) for number, part in enumerate(_listed(text), start=1))
-    ids = [key.id for key in keys]
-    if doubles := sorted({identity for identity in ids if ids.count(identity) > 1}):
+def fingerprint_keys(text: Any) -> SecretStr:
+    """Check `id:base64key[,id:base64key]`, newest first."""
+    parts = _listed(text)
+    ids = [_fingerprint_key_id(number, part) for number, part in enumerate(parts, start=1)]
+    if doubles := sorted({key_id for key_id in ids if ids.count(key_id) > 1}):
         raise ValueError(f"the key id(s) {', '.join(doubles)} stand(s) twice; each id names one key")
-    return keys
+    return SecretStr(",".join(parts))
 
 
 def ledger_prefix(text: Any) -> str:
@@ -147,14 +138,13 @@ def _listed(text: Any) -> list[str]:
     return [part.strip() for part in str(text).split(",") if part.strip()]
 
 
-def _fingerprint_key(number: int, text: str) -> FingerprintKey:
-    identity, colon, encoded = text.partition(":")
-    if not colon or not _KEY_ID.fullmatch(identity):
+def _fingerprint_key_id(number: int, text: str) -> str:
+    key_id, colon, encoded = text.partition(":")
+    if not colon or not _KEY_ID.fullmatch(key_id):
         raise ValueError(f"entry {number} has another form than id:base64key (id: 1 to 16 letters, digits, '-' and '_')")
-    secret = _decoded(encoded)
-    if len(secret) not in _KEY_BYTES:
-        raise ValueError(f"key {identity!r} has {len(secret)} bytes, allowed {_KEY_BYTES.start} to {_KEY_BYTES.stop - 1}")
-    return FingerprintKey(identity, secret)
+    if (length := len(_decoded(encoded))) != _KEY_BYTES:
+        raise ValueError(f"key {key_id!r} has {length} bytes, allowed {_KEY_BYTES}")
+    return key_id
 
 
 def _decoded(text: str) -> bytes:

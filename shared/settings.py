@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from shared import setting_values as parse
 from shared.core.errors import ConfigError
-from shared.setting_values import FingerprintKey
+from shared.core.fingerprint import Keyring
 
 STORAGE_PREFIXES: Final = ("AzureWebJobsStorage", "LEDGER_STORAGE")
 IDENTITY_SUFFIXES: Final = ("accountName", "blobServiceUri", "queueServiceUri", "tableServiceUri", "credential", "clientId")
@@ -114,9 +114,9 @@ class Settings(BaseModel):
     ledger_prefix: Annotated[str, BeforeValidator(parse.ledger_prefix)] = Field(
         default="tandem", alias="LEDGER_PREFIX", description="First part of the names of the ledger's tables."
     )
-    fingerprint_keys: Annotated[tuple[FingerprintKey, ...], BeforeValidator(parse.fingerprint_keys)] = Field(
+    fingerprint_keys: Annotated[SecretStr, BeforeValidator(parse.fingerprint_keys)] = Field(
         alias="FINGERPRINT_KEYS",
-        description="`id:base64key[,id:base64key]`, newest first; a key is 16 to 64 random bytes. Keep old keys in the list.",
+        description="`id:base64key[,id:base64key]`, newest first; a key is 32 random bytes. Old keys must stay in the list.",
     )
     mappings_dir: Path = Field(default=Path("mappings"), alias="MAPPINGS_DIR", description="Folder of the mapping files.")
     flows: Annotated[tuple[str, ...], BeforeValidator(parse.flow_names)] = Field(
@@ -185,6 +185,11 @@ class Settings(BaseModel):
     def identity_url(self) -> str:
         """Return the address of Creatio's identity service, by the `-is` rule when no setting names it (creatio.md 1.4)."""
         return self.creatio_identity_url or parse.identity_url_of(self.creatio_base_url)
+
+    @property
+    def keyring(self) -> Keyring:
+        """Return the fingerprint keys, the first of them as the current one."""
+        return Keyring.parse(self.fingerprint_keys.get_secret_value())
 
     def storage_environ(self) -> dict[str, str]:
         """Return the storage settings by full name, as plain text, for the ledger's clients."""

@@ -1,8 +1,9 @@
 """`up` and `down`: a sandbox that stays, for a person to look at.
 
-Their settings: UP_PORT, UP_CREATIO_PORT, UP_IDENTITY_PORT, UP_DATAVERSE_PORT, UP_ENTRA_PORT, UP_BLOB_PORT, UP_QUEUE_PORT, UP_TABLE_PORT: ports, free
-ones by default. UP_SETTINGS: a local.settings.json whose values are used as if they stood in the environment. Every setting of the app
-that is set wins over the sandbox's own, and a system that is named that way is neither started nor filled.
+Their settings: UP_PORT, UP_CREATIO_PORT, UP_IDENTITY_PORT, UP_DATAVERSE_PORT, UP_ENTRA_PORT, UP_BLOB_PORT, UP_QUEUE_PORT,
+UP_TABLE_PORT (free ports by default) and UP_SETTINGS (a local.settings.json whose values are used as if they stood in the
+environment). Every setting of the app that is set wins over the sandbox's own, and a system that is named that way is neither
+started nor filled.
 """
 
 import asyncio

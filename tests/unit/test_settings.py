@@ -90,7 +90,7 @@ def test_all_problems_are_reported_together() -> None:
         ("FLOWS", "accounts", "got 'accounts', allowed flow names such as sales.account"),
         ("POLL_SCHEDULE", "* * * * *", "allowed six fields"),
         ("FINGERPRINT_KEYS", "k1", "entry 1 has another form than id:base64key"),
-        ("FINGERPRINT_KEYS", "k1:c2hvcnQ=", "key 'k1' has 5 bytes, allowed 16 to 64"),
+        ("FINGERPRINT_KEYS", "k1:c2hvcnQ=", "key 'k1' has 5 bytes, allowed 32"),
         ("FINGERPRINT_KEYS", f"k1:{KEY},k1:{KEY}", "k1 stand(s) twice"),
         ("FINGERPRINT_KEYS", f"k1:{KEY},k2:%%%", "not Base64"),
         ("ENTRA_CERTIFICATE", "%%%", "not Base64"),
@@ -181,9 +181,10 @@ def test_no_prefix_can_be_said_in_two_ways(text: str) -> None:
 
 def test_fingerprint_keys_keep_their_order_and_their_bytes() -> None:
     """The newest key comes first, decoded."""
-    other = base64.b64encode(b"o" * 16).decode()
-    keys = Settings.from_environ(ENOUGH | {"FINGERPRINT_KEYS": f"k2:{KEY}, k1:{other}"}).fingerprint_keys
-    assert [(key.id, key.secret) for key in keys] == [("k2", b"k" * 32), ("k1", b"o" * 16)]
+    other = base64.b64encode(b"o" * 32).decode()
+    keyring = Settings.from_environ(ENOUGH | {"FINGERPRINT_KEYS": f"k2:{KEY}, k1:{other}"}).keyring
+    assert keyring.current == "k2"
+    assert keyring.keys == {"k2": b"k" * 32, "k1": b"o" * 32}
 
 
 def test_a_pem_certificate_is_taken_as_it_stands() -> None:
@@ -199,7 +200,7 @@ def test_a_pem_certificate_is_taken_as_it_stands() -> None:
 def test_secrets_never_show() -> None:
     """Neither the settings' own text nor a report of problems holds a secret."""
     environ = ENOUGH | {"AzureWebJobsStorage": "AccountKey=hush-storage", "ENTRA_CERTIFICATE_PASSWORD": "hush-password"}
-    shown = repr(Settings.from_environ(environ)) + Settings.from_environ(environ).model_dump_json(exclude={"fingerprint_keys"})
+    shown = repr(Settings.from_environ(environ)) + Settings.from_environ(environ).model_dump_json()
     report = "\n".join(problems(FINGERPRINT_KEYS=f"k1:{KEY},k1:{KEY}", ENTRA_CERTIFICATE="hush%", CREATIO_AUTH="x"))
     for secret in ("hush", KEY, "k" * 32):
         assert secret not in shown
