@@ -1,0 +1,324 @@
+"""Creatio as a system that can be polled, read, searched and written (OData 4: reference page creatio.md)."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from shared.core.errors import Denied, Rejected, TandemError, Transient
+from shared.core.records import ChangePage, Entity, Row, Value, Write, WriteResult, is_empty, is_guid
+from shared.systems.creatio_csdl import Model
+from shared.systems.creatio_errors import Asked, bad_answer
+from shared.systems.creatio_feed import Feed
+from shared.systems.creatio_schema import Schema
+from shared.systems.creatio_service import Service, creatio_error, rows_of
+from shared.systems.creatio_wire import (
+    MOST_IDS,
+    Rows,
+    chunks,
+    collection_url,
+    folded,
+    grouped_filters,
+    key_filter,
+    read_id,
+    read_row,
+    text_filter,
+    unknown_column,
+    users_expand,
+)
+from shared.systems.creatio_writes import ALWAYS, WriteBatch, about, batches, parsed_rows, rows_url
+from shared.systems.web import Web
+
+__all__ = ["Creatio", "creatio_error"]
+
+MOST_WRITES: Final = 90
+"""Records that one batch writes at most: with their reads before and after they are 98 of 100 parts."""
+_MOST_HITS = 50
+_USERS = "SysAdminUnit"
+_USER_FILTER = "SysAdminUnitTypeValue eq 4 and Active eq true"
+_log = logging.getLogger("tandem.creatio")
+
+
+class Creatio:
+    """One Creatio site, seen by its integration user.
+
+    `integration_contact_id` is that user's contact: Creatio names contacts, not users, as who changed a row (creatio.md 4). Without
+    it the contact is looked up by `login_name` (forms login), or learned from the first rows that Tandem wrote itself.
+    """
+
+    def __init__(
+        self,
+        web: Web,
+        *,
+        app_prefix: str = "/0",
+        page_size: int = 500,
+        overlap_seconds: float = 300,
+        batch_size: int = MOST_WRITES,
+        read_parts: int = 40,
+        csdl_seconds: float = 3600,
+        integration_contact_id: str = "",
+        login_name: str = "",
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._service = Service(web, app_prefix)
+        self._schema = Schema(self._service, seconds=csdl_seconds, page_size=page_size, monotonic=monotonic)
+        self._page_size = page_size
+        self._overlap = timedelta(seconds=overlap_seconds)
+        self._batch_size = max(1, min(batch_size, MOST_WRITES))
+        self._read_parts = max(1, min(read_parts, 100))
+        self._contact = integration_contact_id.lower()
+        self._login_name = login_name
+        self._votes: Counter[str] = Counter()
+        self._asking = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        """Return `creatio`."""
+        return "creatio"
+
+    @property
+    def without_null(self) -> bool:
+        """Return True: the server sends the empty guid, year 1, "" and 0 for null (creatio.md 2.2)."""
+        return True
+
+    async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
+        """Return live metadata of the named columns, with the rows of the lookups named in `options` as value to label.
+
+        A day without time can't be told from a time: both are Edm.DateTimeOffset, so both are DATETIME here (creatio.md 2.2).
+        """
+        return await self._schema.describe(entity, columns, options)
+
+    async def changes(
+        self,
+        entity: str,
+        columns: Collection[str],  # noqa: ARG002 - the feed is about whole records: creatio.md 4
+        position: str | None,
+        since: datetime | None,
+    ) -> AsyncIterator[ChangePage]:
+        """Yield pages of what may have changed since `position`; a quiet poll is one request and gives the same position back."""
+        feed = Feed(entity, position, since, page_size=self._page_size, overlap=self._overlap)
+        while not feed.complete:
+            try:
+                rows, response = await self._service.rows(feed.link or feed.url, entity)
+            except TandemError as error:
+                self._schema.heed(error)
+                raise
+            yield feed.take(rows, response.server_time)
+
+    async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
+        """Read records by id, 25 a filter, many filters a request. An id that is not shown is absent, a bad row is its error.
+
+        Raises what concerns all records (Denied, unknown column or object); a filter that fails otherwise is its records' error.
+        """
+        model = await self._model(entity, columns)
+        us = await self._whoami()
+        wanted = sorted({one.lower() for one in ids if is_guid(one)})
+        found: dict[str, Row | TandemError] = {}
+        for some in chunks(wanted, MOST_IDS * self._read_parts):
+            found |= await self._read_some(model, some, columns, us)
+        return found
+
+    async def find(self, entity: str, keys: Sequence[Mapping[str, Value]], columns: Collection[str]) -> Sequence[Sequence[Row]]:
+        """Find records whose columns equal each key, one list a key, at most 50 hits; a key with an empty part finds nothing.
+
+        Many keys share a filter. Where it is not clear which key a row belongs to, or a page is full, those keys are asked singly.
+        """
+        model = await self._model(entity, {*columns, *(name for key in keys for name in key)})
+        us = await self._whoami()
+        places = [place for place, key in enumerate(keys) if key and not any(is_empty(value) for value in key.values())]
+        filters = {place: _key_filter(keys[place], model) for place in places}
+        hits: list[list[Row]] = [[] for _ in keys]
+        groups = [[places[index] for index in group] for group in grouped_filters([filters[place] for place in places])]
+        unsure = [group[0] for group in groups if len(group) == 1]
+        shared = [group for group in groups if len(group) > 1]
+        for group, rows in zip(shared, await self._find_rows(model, shared, filters, keys, columns), strict=True):
+            sorted_out = None if rows.cut_short else self._sorted_out(rows, group, keys, model, columns, us)
+            if sorted_out is None:
+                unsure += group
+            else:
+                for place, row in sorted_out:
+                    hits[place].append(row)
+        singles = [[place] for place in unsure]
+        for (place,), rows in zip(singles, await self._find_rows(model, singles, filters, keys, columns), strict=True):
+            hits[place] = [_only(read_row(raw, columns, model, us), columns) for raw in rows.rows[:_MOST_HITS]]
+        return hits
+
+    async def write(self, entity: str, writes: Sequence[Write]) -> Sequence[WriteResult]:
+        """Write records in batches that begin and end with reads of them; one result for each write, in order.
+
+        When a whole request fails without a verdict the batches behind it are not sent: their results say the same.
+        """
+        results: list[WriteResult] = []
+        try:
+            model = await self._model(entity, ())
+            await self._whoami()
+        except TandemError as error:
+            return [WriteResult(write.id, error=about(error, entity, write.id)) for write in writes]
+        broken: TandemError | None = None
+        for some in batches(writes, self._batch_size):
+            if broken is None:
+                done, broken = await self._write_some(model, some)
+                results += done
+            else:
+                results += WriteBatch(model, some).failed(broken)
+        return results
+
+    async def users(self) -> Mapping[str, str]:
+        """Return active users as owner columns hold them: contact id to e-mail in lower case; nothing when the site hides its users."""
+        found: dict[str, str] = {}
+        try:
+            rows = self._service.all_rows(_USERS, ("Id", "ContactId"), where=_USER_FILTER, expand=users_expand(), page_size=self._page_size)
+            async for row in rows:
+                contact = row.get("Contact")
+                contact_id = read_id(contact) if isinstance(contact, Mapping) else None
+                email = contact.get("Email") if isinstance(contact, Mapping) else None
+                if contact_id is not None and isinstance(email, str) and email.strip():
+                    found[contact_id] = email.strip().lower()
+        except (Denied, Rejected) as error:  # system tables are closed on many sites: creatio.md 2.3
+            _log.warning("users_not_readable", extra={"system": self.name, "code": error.code, "entity": _USERS})
+            return {}
+        return found
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._service.close()
+
+    async def _model(self, entity: str, columns: Iterable[str]) -> Model:
+        model = await self._schema.model(entity)
+        for name in columns:
+            if name not in model.columns:
+                self._schema.drop()  # somebody may have published it a minute ago
+                raise unknown_column(entity, name)
+        return model
+
+    async def _whoami(self) -> str:
+        """Return the integration user's contact id, "" while it is not known."""
+        if not self._contact and self._login_name:
+            async with self._asking:
+                await self._look_up_contact()
+        return self._contact or next((contact for contact, _ in self._votes.most_common(1)), "")
+
+    async def _look_up_contact(self) -> None:
+        if self._contact or not self._login_name:
+            return
+        url = collection_url(_USERS, select=("Id", "ContactId"), where=text_filter("Name", self._login_name), top=1)
+        try:
+            rows, _ = await self._service.rows(url, _USERS)
+        except Transient:
+            return  # asked again with the next read
+        except TandemError as error:
+            _log.warning("users_not_readable", extra={"system": self.name, "code": error.code, "entity": _USERS})
+        else:
+            contact = rows.rows[0].get("ContactId") if rows.rows else None
+            self._contact = contact.lower() if isinstance(contact, str) and is_guid(contact) else ""
+        self._login_name = ""
+
+    async def _read_some(self, model: Model, ids: Sequence[str], columns: Collection[str], us: str) -> dict[str, Row | TandemError]:
+        groups = chunks(ids, MOST_IDS)
+        answers = await self._service.gets([rows_url(model.name, group, columns) for group in groups], model.name)
+        found: dict[str, Row | TandemError] = {}
+        for group, answer in zip(groups, answers, strict=True):
+            try:
+                page = rows_of(answer, Asked(model.name, part=True))
+            except (Transient, Rejected) as error:
+                self._schema.heed(error)
+                if error.field or error.code == "creatio.unknown_entity":
+                    raise  # a column or the object itself: it concerns all records
+                found |= dict.fromkeys(group, error)
+                continue
+            rows = parsed_rows(page.rows, columns, model, us)
+            found |= rows
+            if page.cut_short:
+                rest = [one for one in group if one not in rows]
+                if not rows:
+                    raise bad_answer("the server keeps all rows back", model.name)
+                found |= await self._read_some(model, rest, columns, us)
+        return found
+
+    async def _find_rows(
+        self,
+        model: Model,
+        groups: Sequence[Sequence[int]],
+        filters: Mapping[int, str],
+        keys: Sequence[Mapping[str, Value]],
+        columns: Collection[str],
+    ) -> list[Rows]:
+        urls = []
+        for group in groups:
+            where = " or ".join(f"({filters[place]})" for place in group) if len(group) > 1 else filters[group[0]]
+            names = dict.fromkeys((*ALWAYS, *columns, *(name for place in group for name in keys[place])))
+            urls.append(collection_url(model.name, select=names, where=where, order="Id", top=_MOST_HITS * len(group), count=True))
+        try:
+            answers = await self._service.gets(urls, model.name)
+            return [rows_of(answer, Asked(model.name)) for answer in answers]
+        except TandemError as error:
+            self._schema.heed(error)
+            raise
+
+    def _sorted_out(
+        self,
+        rows: Rows,
+        group: Sequence[int],
+        keys: Sequence[Mapping[str, Value]],
+        model: Model,
+        columns: Collection[str],
+        us: str,
+    ) -> list[tuple[int, Row]] | None:
+        """Return each row with the key it answers; None when one fits no key as far as can be told from here."""
+        sorted_out = []
+        named = {*columns, *(name for place in group for name in keys[place])}
+        for raw in rows.rows:
+            row = read_row(raw, named, model, us)
+            fitting = [place for place in group if all(folded(row.values[name]) == folded(value) for name, value in keys[place].items())]
+            if not fitting:
+                return None
+            sorted_out += [(place, _only(row, columns)) for place in fitting]
+        return sorted_out
+
+    async def _write_some(self, model: Model, writes: Sequence[Write]) -> tuple[list[WriteResult], TandemError | None]:
+        batch = WriteBatch(model, writes)
+        parts = batch.parts
+        if not parts:
+            return batch.results([], "", {}, ()), None
+        try:
+            answers = await self._service.batch(parts, model.name)
+        except TandemError as error:
+            if error.code == "creatio.bad_request" and len(writes) > 1:  # nothing was run: find the one that spoils it
+                middle = len(writes) // 2
+                first, broken = await self._write_some(model, writes[:middle])
+                second, also = await self._write_some(model, writes[middle:])
+                return first + second, broken or also
+            self._schema.heed(error)
+            stops = isinstance(error, (Transient, Denied))
+            return batch.failed(error), error if stops else None
+        self._votes.update(batch.contact(answers))
+        us = await self._whoami()
+        unread = batch.unread(answers)
+        reread = await self._second_look(model, unread, batch.columns, us)
+        results = batch.results(answers, us, reread, unread)
+        for result in results:
+            if result.error is not None:
+                self._schema.heed(result.error)
+        return results, None
+
+    async def _second_look(self, model: Model, ids: Sequence[str], columns: Collection[str], us: str) -> Mapping[str, Row | TandemError]:
+        if not ids:
+            return {}
+        try:
+            return await self._read_some(model, ids, columns, us)
+        except TandemError as error:
+            return dict.fromkeys(ids, error)
+
+
+def _key_filter(key: Mapping[str, Value], model: Model) -> str:
+    try:
+        return key_filter(key, model)
+    except (ValueError, OverflowError) as problem:
+        raise Rejected("creatio.bad_request", str(problem), system="creatio", entity=model.name) from None
+
+
+def _only(row: Row, columns: Collection[str]) -> Row:
+    return Row(row.id, row.stamp, {name: row.values[name] for name in columns}, row.changed_by_us)
