@@ -1,6 +1,13 @@
 """A stand-in of Microsoft Dataverse's Web API 9.2, written from reference/dataverse.md only.
 
-Chaos of its own, beside the kinds every stand-in has (`sandbox.chaos`): ``admin_mode`` (403 for everybody) and
-``normalise`` (``entity``, ``column``, ``how``: ``trim``, ``collapse``, ``upper``), see `sandbox.dataverse.disturb`.
-Switches are the fields of `sandbox.dataverse.switches.Switches`.
+Start it with ``python -m sandbox.dataverse``; in tests serve `sandbox.dataverse.server.create_app`. Switches are the
+fields of `sandbox.dataverse.switches.Settings`. Beside the kinds of chaos that every stand-in has (`sandbox.chaos`):
+
+- ``normalise``: texts written to ``column`` of ``entity`` are stored changed; ``how``: ``trim``, ``collapse``, ``upper``.
+- ``user_edit_in_batch``: before operation number ``position`` (default 1, counted from 0) of a batch a user edits
+  ``values`` of the row ``id`` of ``entity``.
+- ``part_status``: operation number ``position`` of a batch is answered ``status`` instead of being done.
+- ``insert_then_fail``: the request is done and committed, and answered 500 0x80040216.
+- ``stale_read`` with ``seconds``: reads show rows before their last write, if that was at most so long ago (0: always).
+- ``status`` with ``body``: ``json``, ``deadlock`` (SQL 1205), ``sql_timeout``, ``concurrency`` and ``time`` (both 429).
 """

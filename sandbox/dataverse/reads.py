@@ -83,7 +83,15 @@ class Reader:
         size = self.preferences.page_size or min(top or MAX_PAGE, MAX_PAGE)
         token = query.get("$skiptoken")
         cookie = read_cookie(token) if token else Cookie(1, tracking=False, state={})
-        found = self._fetch(table, shape, where, compiler.values, sorts, cookie.state.get("last"), size + 1)
+        found = self._fetch(
+            table,
+            shape,
+            where=where,
+            bound=compiler.values,
+            sorts=sorts,
+            last=cookie.state.get("last"),
+            limit=size + 1,
+        )
         body = self.head(table, shape, "")
         if query.get("$count") == "true":
             body |= self._totals(table, where, compiler.values)
@@ -99,6 +107,7 @@ class Reader:
         self,
         table: Table,
         shape: Shape,
+        *,
         where: str,
         bound: Sequence[Stored],
         sorts: Sequence[Sort],

@@ -28,6 +28,10 @@ class Settings(BaseModel):
     """Execution seconds in 300 s before 429 0x80072321 (a real server: 1,200)."""
     concurrency_limit: int = Field(default=1_000, ge=1)
     """Requests at the same time before 429 0x80072326 (a real server: 52)."""
+    limit_window_seconds: float = Field(default=300, gt=0)
+    """Length of the sliding window of the first two limits."""
+    latency_seconds: float = Field(default=0, ge=0)
+    """Time that every request takes before its work is done; it counts as running meanwhile."""
     web_servers: int = Field(default=1, ge=1)
     """Virtual web servers, each with limits of its own, chosen by the affinity cookie or at random."""
     dop_hint: int = Field(default=4, ge=1)

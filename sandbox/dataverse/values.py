@@ -49,6 +49,11 @@ def guid(text: object) -> str | None:
     return str(uuid.UUID(text))
 
 
+def new_id() -> str:
+    """Make the id of a new row."""
+    return str(uuid.uuid4())
+
+
 def stamp(moment: float) -> str:
     """Write a time (seconds since the epoch) as stored and sent: UTC, no fractions (dataverse.md 9)."""
     return datetime.fromtimestamp(int(moment), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

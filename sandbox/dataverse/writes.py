@@ -1,6 +1,5 @@
 """Creates, updates and deletes rows, by the Web API's rules or as a user of the model-driven app (dataverse.md 5)."""
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from sandbox.dataverse.database import Row, quoted
 from sandbox.dataverse.definitions import Table
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.organization import Organization
+from sandbox.dataverse.values import new_id
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Writer:
     def insert(self, table: Table, changes: Row) -> str:
         """Insert a row from stored values, with all that follows from them."""
         database = self.organization.database
-        row_id = str(changes.setdefault(table.primary_id, str(uuid.uuid4())) or uuid.uuid4())
+        row_id = str(changes.get(table.primary_id) or new_id())
         changes[table.primary_id] = row_id
         if database.get(table, row_id) is not None:
             raise Fault(412, "0x80040237", "Cannot insert duplicate key.")

@@ -1,0 +1,45 @@
+"""Checks bearer tokens as Entra's stand-in signs them, and finds the application user behind them (dataverse.md 1)."""
+
+import time
+
+import jwt
+
+from sandbox.dataverse.faults import Fault
+from sandbox.dataverse.organization import Organization
+
+
+def _unauthorized(organization: Organization, origin: str, why: str) -> Fault:
+    tenant = organization.switches.current.tenant
+    challenge = f"Bearer authorization_uri=https://login.microsoftonline.com/{tenant}/oauth2/authorize, resource_id={origin}/"
+    return Fault(401, "0x80072560", why, {"WWW-Authenticate": challenge})
+
+
+def authenticate(organization: Organization, authorization: str | None, origin: str, key: str) -> str:
+    """Return the id of the calling user; `origin` is the address the token must be made for.
+
+    Raises 401 for a missing, foreign, expired or revoked token, 403 0x80072560 for an application without user.
+    """
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise _unauthorized(organization, origin, "")
+    try:
+        claims = jwt.decode(
+            token.strip(),
+            key,
+            algorithms=["HS256"],
+            audience=[origin, f"{origin}/"],
+            options={"require": ["exp", "iat", "aud", "appid"]},
+        )
+    except jwt.PyJWTError as error:
+        raise _unauthorized(organization, origin, str(error)) from error
+    if float(claims["iat"]) < organization.valid_tokens_from:
+        raise _unauthorized(organization, origin, "The token was revoked.")
+    user_id = organization.application_user(str(claims["appid"]))
+    if user_id is None:
+        raise Fault(403, "0x80072560", "The user is not a member of the organization.")
+    return user_id
+
+
+def revoke_all(organization: Organization) -> None:
+    """Refuse every token that was issued before this moment."""
+    organization.valid_tokens_from = time.time()
