@@ -104,12 +104,12 @@ class Chaos:
         rules = [{**c.rule.model_dump(exclude_unset=True), "seen": c.seen, "fired": c.fired} for c in self._rules]
         return {"seed": self._seed, "rules": rules}
 
-    def choose(self, method: str, path: str) -> tuple[Rule, ...]:
-        """Return the rules that fire on this request, in their order."""
+    def choose(self, method: str, path: str, *, named_only: bool = False) -> tuple[Rule, ...]:
+        """Return the rules that fire on this request, in their order; `named_only`: those that name a path."""
         chosen = []
         for counted in self._rules:
             rule = counted.rule
-            if not rule.matches(method, path):
+            if not rule.matches(method, path) or (named_only and rule.path is None):
                 continue
             counted.seen += 1
             spent = rule.times is not None and counted.fired >= rule.times
@@ -134,7 +134,10 @@ def html_page(status: int) -> bytes:
 
 
 class ChaosMiddleware:
-    """Wrap a stand-in's app so that its rules are felt; control requests never are."""
+    """Wrap a stand-in's app so that its rules are felt; control requests never are.
+
+    `named_only` is for a second listener that shares the rules: it meets those that name a path of its own.
+    """
 
     def __init__(
         self,
@@ -142,13 +145,16 @@ class ChaosMiddleware:
         chaos: Chaos,
         render: Render,
         expire: Callable[[], None],
+        *,
         exempt: str = "/_control",
+        named_only: bool = False,
     ) -> None:
         self._app = app
         self._chaos = chaos
         self._render = render
         self._expire = expire
         self._exempt = exempt
+        self._named_only = named_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, with whatever trouble its rules ask for."""
@@ -157,7 +163,7 @@ class ChaosMiddleware:
             return
         query = scope.get("query_string", b"").decode("latin-1")
         target = scope["path"] + (f"?{query}" if query else "")
-        rules = self._chaos.choose(scope["method"], target)
+        rules = self._chaos.choose(scope["method"], target, named_only=self._named_only)
         scope[_SCOPE_KEY] = rules
         by_kind = {rule.kind: rule for rule in reversed(rules)}
         if "expire" in by_kind:

@@ -63,7 +63,7 @@ def create_creatio(settings: Mapping[str, Any] | None = None, database: str = ":
     site = _Site(switches, Gate(switches, sessions), service, batch, store)
     panel = Panel("creatio", store, switches, chaos, clock, counts, dumps=to_json)
     app = controlled(site, panel, _label, render, sessions.expire)
-    return Creatio(app, create_identity_app(switches, chaos, counts), tables)
+    return Creatio(app, create_identity_app(switches, chaos, counts, sessions.expire), tables)
 
 
 def create_app(settings: Mapping[str, Any] | None = None, database: str = ":memory:") -> AsgiApp:

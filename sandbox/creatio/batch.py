@@ -10,6 +10,7 @@ of the batch's first PATCH on that entity. `part_status` (`status`, `index`) fai
 
 import contextlib
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,9 @@ class Done:
     part: Part
     answer: Answer
     group: str | None
+
+
+_CONTINUE = re.compile(r"continue-on-error(?!\s*=\s*false)", re.IGNORECASE)
 
 
 class _RolledBack(Exception):  # noqa: N818 - a signal to the transaction around a group
@@ -93,7 +97,7 @@ class Batch:
             raise CreatioError(400, f"{message}'{limit}' operations are allowed in a batch message.")
 
     def _run(self, call: Call, parts: Sequence[Part]) -> list[Done]:
-        goes_on = "continue-on-error" in call.headers.get("prefer", "")
+        goes_on = _CONTINUE.search(call.headers.get("prefer", "")) is not None
         names: dict[str, str] = {}
         done: list[Done] = []
         for start, end in _units(parts):

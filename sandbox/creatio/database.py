@@ -18,6 +18,8 @@ StoredRow: TypeAlias = dict[str, Any]
 _SQL_TYPES = {"int": "INTEGER", "bool": "INTEGER", "decimal": "INTEGER", "stream": "BLOB"}
 _INDEXED = {"Name", "Code", "UsrEmail", "Email", "Number", "AccountId", "ContactId", "OrderId", "InvoiceId", "ParentId"}
 _LATEST = 0.0
+_KEPT_SECONDS = 600
+_PRUNED_EVERY = 2000
 
 
 class Database:
@@ -31,6 +33,7 @@ class Database:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = OFF")  # a stand-in's rows are not worth a disk's patience
         self._depth = 0
+        self._remembered = 0
         with self.transaction():
             for entity in schema.entities.values():
                 self._create_table(entity)
@@ -77,7 +80,7 @@ class Database:
             f'SELECT id, row, {choice}(rowid) FROM "_history" WHERE entity = ? AND at > ? GROUP BY id',
             (entity, since),
         ).fetchall()
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("SAVEPOINT as_of")
         try:
             for row_id, text, _ in rows:
                 self._connection.execute(f'DELETE FROM "{entity}" WHERE "Id" = ?', (row_id,))
@@ -85,7 +88,8 @@ class Database:
                     self._insert(entity, json.loads(text))
             yield
         finally:
-            self._connection.execute("ROLLBACK")
+            self._connection.execute("ROLLBACK TO as_of")
+            self._connection.execute("RELEASE as_of")
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[StoredRow]:
         """Run a SELECT and return its rows."""
@@ -150,6 +154,9 @@ class Database:
             'INSERT INTO "_history" (entity, id, at, row) VALUES (?, ?, ?, ?)',
             (entity, row_id, time.time(), text),
         )
+        self._remembered += 1
+        if self._remembered % _PRUNED_EVERY == 0:
+            self._connection.execute('DELETE FROM "_history" WHERE at < ?', (time.time() - _KEPT_SECONDS,))
 
     def close(self) -> None:
         """Close the connection."""

@@ -5,6 +5,7 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -27,8 +28,12 @@ def create_identity_app(
     switches: Switches[CreatioSettings],
     chaos: Chaos | None = None,
     counts: Counts | None = None,
+    expire: Callable[[], None] = lambda: None,
 ) -> AsgiApp:
-    """Build the identity app; with the stand-in's `chaos` and `counts` its requests meet and show in those."""
+    """Build the identity app; with the stand-in's `chaos` and `counts` its requests meet and show in those.
+
+    Only chaos rules that name a path are met, e.g. `"path": "/connect/token"`.
+    """
 
     async def token(request: Request) -> Response:
         return _token(switches.current, request.headers.get("content-type", ""), await request.body())
@@ -46,7 +51,7 @@ def create_identity_app(
         Route("/connect/token", token, methods=["POST"]),
         Route("/.well-known/openid-configuration", discovery),
     ]
-    troubled = ChaosMiddleware(Starlette(routes=routes), chaos or Chaos(), render, lambda: None)
+    troubled = ChaosMiddleware(Starlette(routes=routes), chaos or Chaos(), render, expire, named_only=True)
     counted = counts or Counts()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,6 +1,6 @@
 """Answer OData reads: collections, single rows, counts, properties, streams, expansions (creatio.md 2.3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -11,7 +11,7 @@ from sandbox.creatio.errors import not_found
 from sandbox.creatio.query import Expand, Query, check_order, check_query, target_of
 from sandbox.creatio.schema import Column, Entity, Schema
 from sandbox.creatio.settings import CreatioSettings
-from sandbox.creatio.values import emit
+from sandbox.creatio.values import Raw, fragment, to_json
 from sandbox.creatio.where import Compiler, Dialect
 
 _CHUNK = 500
@@ -44,18 +44,23 @@ class Reads:
         total = self.count(entity, query) if query.count or settings.next_link else 0
         if query.count:
             answer["@odata.count"] = total
-        answer["value"] = self._shown(entity, rows, query, view)
+        answer["value"] = [_object(members) for members in self._shown(entity, rows, query, view)]
         wanted = total - query.skip if query.top is None else min(query.top, total - query.skip)
         if settings.next_link and wanted > cap:
             answer["@odata.nextLink"] = _next_link(entity, query, view, query.skip + cap, cap)
         return answer
 
-    def single(self, entity: Entity, row_id: str, query: Query, view: View) -> dict[str, Any]:
+    def single(self, entity: Entity, row_id: str, query: Query, view: View) -> Raw:
         """Return the answer of a read by key; CreatioError 404 when the row is not there or not to be seen."""
         check_query(query, entity, self._schema, self._switches.current.max_expansion_depth)
         row = self.visible(entity, row_id)
         context = f"{view.root}/$metadata#{entity.name}{_selection(query)}/$entity"
-        return {"@odata.context": context, **self._shown(entity, [row], query, view)[0]}
+        return self.shown(entity, row, query, view, context)
+
+    def shown(self, entity: Entity, row: StoredRow, query: Query, view: View, context: str) -> Raw:
+        """Return one row as a JSON object of its own, with its context."""
+        members = self._shown(entity, [row], query, view)[0]
+        return _object([f'"@odata.context":{to_json(context)}', *members])
 
     def visible(self, entity: Entity, row_id: str) -> StoredRow:
         """Return a row that the API user has a right to see, else CreatioError 404."""
@@ -68,10 +73,6 @@ class Reads:
         """Return how many rows the filter matches, whatever top and skip."""
         condition, values = self._condition(entity, query)
         return int(self._database.scalar(f'SELECT COUNT(*) FROM "{entity.name}" t{condition}', values))
-
-    def row(self, entity: Entity, row: StoredRow, query: Query, view: View) -> dict[str, Any]:
-        """Return one row in wire form, without context."""
-        return self._shown(entity, [row], query, view)[0]
 
     def _hidden(self, entity: Entity) -> Sequence[str]:
         return self._switches.current.hidden_ids.get(entity.name, ())
@@ -118,21 +119,21 @@ class Reads:
     def _target(self, entity: Entity, expand: Expand) -> tuple[Entity, str, bool]:
         return target_of(expand.navigation, entity, self._schema)
 
-    def _shown(self, entity: Entity, rows: Sequence[StoredRow], query: Query, view: View) -> list[dict[str, Any]]:
-        columns = [c for c in entity.stored if query.select is None or c.name in query.select]
-        streams = [c for c in entity.streams if query.select is None or c.name in query.select]
+    def _shown(self, entity: Entity, rows: Sequence[StoredRow], query: Query, view: View) -> list[list[str]]:
+        """Return for each row the members of its JSON object, as text."""
         translate = self._translations(entity)
-        shown = []
-        for row in rows:
-            wire: dict[str, Any] = {}
-            for column in columns:
-                stored = row[column.name]
+        writers = []
+        for column in entity.stored:
+            if query.select is None or column.name in query.select:
+                write = fragment(column, text_decimals=view.text_decimals)
                 if translate and column.localizable:
-                    stored = translate.get(stored, stored)
-                wire[column.name] = emit(column, stored, text_decimals=view.text_decimals)
-            for column in streams:
-                wire.update(_media_links(entity, column, row["Id"]))
-            shown.append(wire)
+                    write = _translated(write, translate)
+                writers.append((column.name, f'"{column.name}":', write))
+        streams = [c for c in entity.streams if query.select is None or c.name in query.select]
+        shown = [[label + write(row[name]) for name, label, write in writers] for row in rows]
+        for column in streams:
+            for row, members in zip(rows, shown, strict=True):
+                members.extend(_media_links(entity, column, row["Id"]))
         for expand in query.expand:
             self._expand(entity, rows, shown, expand, view)
         return shown
@@ -144,7 +145,7 @@ class Reads:
         self,
         entity: Entity,
         rows: Sequence[StoredRow],
-        shown: Sequence[dict[str, Any]],
+        shown: Sequence[list[str]],
         expand: Expand,
         view: View,
     ) -> None:
@@ -159,20 +160,29 @@ class Reads:
             order=query.order,
             expand=query.expand,
         )
-        found: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, list[Raw]] = {}
         for start in range(0, len(keys), _CHUNK):
             chunk = keys[start : start + _CHUNK]
             more = f't."{other}" IN ({", ".join("?" * len(chunk))})'
             related = self._rows(target, inner, -1, more, chunk)
-            for row, wire in zip(related, self._shown(target, related, query, view), strict=True):
-                found.setdefault(row[other], []).append(wire)
-        for row, wire in zip(rows, shown, strict=True):
+            for row, members in zip(related, self._shown(target, related, query, view), strict=True):
+                found.setdefault(row[other], []).append(_object(members))
+        for row, members in zip(rows, shown, strict=True):
             matches = found.get(row[own], [])
             if many:
                 end = None if query.top is None else query.skip + query.top
-                wire[expand.navigation] = matches[query.skip : end]
+                value = to_json(matches[query.skip : end])
             else:
-                wire[expand.navigation] = matches[0] if matches else None
+                value = matches[0] if matches else "null"
+            members.append(f'"{expand.navigation}":{value}')
+
+
+def _object(members: Sequence[str]) -> Raw:
+    return Raw("{" + ",".join(members) + "}")
+
+
+def _translated(write: Callable[[Any], str], names: Mapping[str, str]) -> Callable[[Any], str]:
+    return lambda stored: write(names.get(stored, stored))
 
 
 def _selection(query: Query) -> str:
@@ -182,13 +192,13 @@ def _selection(query: Query) -> str:
     return f"({','.join(names)})" if names else ""
 
 
-def _media_links(entity: Entity, column: Column, row_id: str) -> dict[str, str]:
+def _media_links(entity: Entity, column: Column, row_id: str) -> list[str]:
     address = f"{entity.name}({row_id})/{column.name}"
-    return {
-        f"{column.name}@odata.mediaEditLink": address,
-        f"{column.name}@odata.mediaReadLink": address,
-        f"{column.name}@odata.mediaContentType": "application/octet-stream",
-    }
+    return [
+        f'"{column.name}@odata.mediaEditLink":"{address}"',
+        f'"{column.name}@odata.mediaReadLink":"{address}"',
+        f'"{column.name}@odata.mediaContentType":"application/octet-stream"',
+    ]
 
 
 def _next_link(entity: Entity, query: Query, view: View, position: int, cap: int) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 from sandbox.chaos import Rule
 from sandbox.control import Counts, Switches
 from sandbox.creatio.csdl import csdl, service_document
-from sandbox.creatio.database import Database
+from sandbox.creatio.database import Database, StoredRow
 from sandbox.creatio.errors import CreatioError, database_error
 from sandbox.creatio.query import Query, parse_query
 from sandbox.creatio.reads import Reads, View
 from sandbox.creatio.saving import Actor, Saving
 from sandbox.creatio.schema import NAMESPACE, Column, Entity
 from sandbox.creatio.settings import CreatioSettings
-from sandbox.creatio.values import Stored, emit, take, to_json
+from sandbox.creatio.values import Raw, Stored, emit, take, to_json
 
 _SEGMENT = re.compile(r"(?P<set>[A-Za-z_]\w*)(?:\((?P<key>[^()]*)\))?(?:/(?P<rest>.+))?")
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -152,8 +152,7 @@ class Service:
             self._counts.wrote()
             wanted = "return=representation" in call.headers.get("prefer", "")
             if wanted and self._switches.current.patch_returns_representation:
-                context = {"@odata.context": f"{call.root}/$metadata#{entity.name}/$entity"}
-                return self._json(call, {**context, **self._reads.row(entity, row, Query(), call.view)})
+                return self._json(call, self._whole(call, entity, row))
             return Answer(204, _VERSION)
         if call.method == "DELETE":
             self._reads.visible(entity, row_id)
@@ -199,14 +198,16 @@ class Service:
         if call.troubles.take("insert_then_fail"):
             raise database_error(f"Error while executing the event handler of {entity.name}: inserted")
         row_id = saved.row["Id"]
-        wire = self._reads.row(entity, saved.row, Query(), call.view)
         for name in ("CreatedOn", "ModifiedOn"):
             if not (self._switches.current.keep_client_stamps and name in values):
-                wire[name] = saved.shown
-        context = {"@odata.context": f"{call.root}/$metadata#{entity.name}/$entity"}
-        answer = self._json(call, {**context, **wire})
+                saved.row[name] = saved.shown
+        answer = self._json(call, self._whole(call, entity, saved.row))
         headers = {**answer.headers, "location": f"{call.root}/{entity.name}({row_id})"}
         return Answer(201, headers, answer.body)
+
+    def _whole(self, call: Call, entity: Entity, row: StoredRow) -> Raw:
+        context = f"{call.root}/$metadata#{entity.name}/$entity"
+        return self._reads.shown(entity, row, Query(), call.view, context)
 
     def _values(self, call: Call, entity: Entity) -> dict[str, Stored]:
         """Read the JSON body of a write; CreatioError 400 names the property that is unknown or of a wrong type."""
@@ -240,7 +241,7 @@ class Service:
         with self._database.as_of(entity.name, rule.seconds):
             return read()
 
-    def _json(self, call: Call, value: Mapping[str, Any]) -> Answer:
+    def _json(self, call: Call, value: Mapping[str, Any] | Raw) -> Answer:
         content_type = "application/json; odata.metadata=minimal; odata.streaming=true"
         if call.view.text_decimals:
             content_type += "; IEEE754Compatible=true"

@@ -6,7 +6,7 @@ time, null as null. Emitted: never null, but the empty guid, year 1, `""`, 0, fa
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -74,6 +74,24 @@ def emit(column: Column, stored: Stored, *, text_decimals: bool = False) -> Any:
 def shown_moment(stored: str) -> str:
     """Return a stored time without the trailing zeros of its fraction."""
     return stored[:19] + stored[19:-1].rstrip("0").rstrip(".") + "Z"
+
+
+def fragment(column: Column, *, text_decimals: bool = False) -> Callable[[Any], str]:
+    """Return a function from a stored value to its JSON text; made once for a column, it is fast for many rows."""
+    match column.kind:
+        case "guid":
+            empty = f'"{EMPTY_GUID}"'
+            return lambda stored: empty if stored is None else f'"{stored}"'
+        case "text":
+            return lambda stored: _text(stored) if stored else '""'
+        case "int":
+            return lambda stored: str(stored or 0)
+        case "bool":
+            return lambda stored: "true" if stored else "false"
+        case "decimal":
+            return lambda stored: to_json(emit(column, stored, text_decimals=text_decimals))
+        case _:
+            return lambda stored: f'"{EMPTY_DATE if stored is None else shown_moment(stored)}"'
 
 
 def reveal(column: Column, stored: Stored) -> Any:
