@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,21 +14,13 @@ import pytest
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob import BlobClient, BlobLeaseClient
 
-from sandbox.azurite import Azurite, running_azurite
 from tests.integration.local_host_process import FUNCTION_KEY, HOST_APP, MASTER_KEY, PROJECT, HostWorld, until
 
 
-@pytest.fixture(scope="module")
-def azurite() -> Iterator[Azurite]:
-    """One Azurite for all tests of this file; each test has queues of its own."""
-    with running_azurite() as running:
-        yield running
-
-
 @pytest.fixture
-def world(azurite, tmp_path) -> HostWorld:
+def world(account, tmp_path) -> HostWorld:
     """A work queue and a host id that no other test uses."""
-    return HostWorld(azurite.connection_string, tmp_path)
+    return HostWorld(account, tmp_path)
 
 
 def test_a_message_is_run_once_and_deleted(world):
@@ -395,6 +386,19 @@ def test_a_missing_setting_is_named_before_anything_runs(world):
     assert ended.returncode == 2
     assert "Function 'tick': '%TICK_SCHEDULE%' names the setting TICK_SCHEDULE, which does not exist" in ended.stderr
     assert "ready" not in ended.stdout
+
+
+def test_a_taken_port_is_named(world):
+    """A second host on the same port ends with code 2 and says which option to use."""
+    with world.host() as host:
+        port = host.address.rpartition(":")[2]
+        ended = subprocess.run(
+            [sys.executable, "-m", "sandbox.host", "--app", str(HOST_APP), "--port", port],
+            cwd=PROJECT, env=world.environment, text=True, capture_output=True, timeout=30, check=False,
+        )  # fmt: skip
+
+    assert ended.returncode == 2
+    assert f"The port {port} on 127.0.0.1 can't be used" in ended.stderr
 
 
 def test_settings_of_the_file_are_used_and_the_environment_wins(world, tmp_path):
