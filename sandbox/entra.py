@@ -30,6 +30,7 @@ from starlette.routing import Route
 from sandbox.chaos import Chaos
 from sandbox.control import Panel, Refused, Row, Switches, controlled
 from sandbox.serve import AsgiApp, TlsFiles, serve_command
+from sandbox.tokens import sign_token
 
 DEFAULT_TENANT = "00000000-0000-0000-0000-00000000aaaa"
 DEFAULT_CLIENT_ID = "00000000-0000-0000-0000-00000000c11e"
@@ -138,7 +139,7 @@ class TokenEndpoint:
             "uti": str(uuid.uuid4()),
             "ver": "1.0",
         }
-        token = jwt.encode(claims, self.token_key, algorithm="HS256")
+        token = sign_token(claims, self.token_key)
         return {"token_type": "Bearer", "expires_in": expires_in, "ext_expires_in": expires_in, "access_token": token}
 
     def _check_assertion(self, form: Mapping[str, str], token_url: str) -> None:

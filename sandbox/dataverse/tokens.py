@@ -2,10 +2,9 @@
 
 import time
 
-import jwt
-
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.organization import Organization
+from sandbox.tokens import TokenError, read_token
 
 
 def _unauthorized(organization: Organization, origin: str, why: str) -> Fault:
@@ -23,14 +22,8 @@ def authenticate(organization: Organization, authorization: str | None, origin: 
     if scheme.lower() != "bearer" or not token:
         raise _unauthorized(organization, origin, "")
     try:
-        claims = jwt.decode(
-            token.strip(),
-            key,
-            algorithms=["HS256"],
-            audience=[origin, f"{origin}/"],
-            options={"require": ["exp", "iat", "aud", "appid"]},
-        )
-    except jwt.PyJWTError as error:
+        claims = read_token(token.strip(), key, [origin, f"{origin}/"])
+    except TokenError as error:
         raise _unauthorized(organization, origin, str(error)) from error
     if float(claims["iat"]) < organization.valid_tokens_from:
         raise _unauthorized(organization, origin, "The token was revoked.")
