@@ -172,7 +172,7 @@ def _question(
     return Question(row, desk.mapping.owner_of(row), row_hash, key_id, state, faces[Side.CREATIO], faces[Side.DYNAMICS])
 
 
-def intent(plan: RecordPlan) -> Binding:
+def intent(plan: RecordPlan, run: str, at: datetime) -> Binding:
     """Return the binding to save before the plan's writes: what is settled, and what is about to be sent (law 4)."""
     printers = _printers(plan.desk, plan.binding)
     fields = dict(plan.binding.fields)
@@ -181,7 +181,8 @@ def intent(plan: RecordPlan) -> Binding:
             question = plan.questions[key]
             key_id = decision.state.key_id if decision.state else question.key_id
             sent = printers.print(decision.to, key_id, decision.row, decision.value)
-            fields[key] = intended(question, decision.state, decision.to, sent)
+            state = intended(question, decision.state, decision.to, sent)
+            fields[key] = replace(state, set_from=decision.to.other, set_at=at, set_by_run=run)
         elif decision.state is not None:
             fields[key] = decision.state
     return replace(plan.binding, fields=fields)
@@ -295,7 +296,7 @@ class CreatePlan:
         return any(isinstance(wait.row, ReferenceRow) and wait.row.if_missing == "wait" for wait in self.waits)
 
 
-def plan_create(desk: Desk, source: Side, row: Row, target_id: str) -> CreatePlan:
+def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at: datetime) -> CreatePlan:
     """Prepare the creation of a record on the side opposite to its source."""
     target = source.other
     printers = Printers(desk, {source: row.id, target: target_id})
@@ -324,6 +325,9 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str) -> CreatePla
                 sent=printers.print(target, key_id, rule, converted.value),
                 sent_to=target,
                 sent_source=printers.print(source, key_id, rule, value),
+                set_from=source,
+                set_at=at,
+                set_by_run=run,
             )
     columns = columns_of(desk.rows, values, target)
     columns = {name: part for name, part in columns.items() if part is not None}

@@ -177,6 +177,25 @@ class Failure:
     stamp: str = ""
     """The source record's stamp when it failed: it is not tried again before this moves or a person asks."""
 
+    @classmethod
+    def of(
+        cls, error: TandemError, flow: str, side: Side | None, at: datetime, *, record_id: str = "", field: str = "", batch: str = ""
+    ) -> "Failure":
+        """Return the failure that an error means for a record of a flow."""
+        return cls(
+            flow,
+            side,
+            record_id or error.record_id,
+            field or error.field,
+            error.code,
+            error.said,
+            error.system,
+            error.entity,
+            error.request_id,
+            at,
+            batch,
+        )
+
 
 @dataclass(frozen=True)
 class Conflict:

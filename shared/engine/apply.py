@@ -1,0 +1,212 @@
+"""Apply: write what the plans of bound records ask for, and keep what the systems made of it (laws 4, 8 and 13).
+
+The intent is saved first, by the binding's ETag. Each side is written in bulk, both side by side. What is not known to have been
+written stays open in the binding and is settled by the next look at the record.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from shared.core.binding import Binding
+from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
+from shared.core.plan import RecordPlan, columns_of, intent, recorded, refused, value_on
+from shared.core.records import Row, Side, Write, WriteKind, WriteResult
+from shared.core.rules import same
+from shared.core.work import Outcome
+from shared.engine.jobs import BatchWork, Job, note_of
+from shared.engine.services import Services
+
+_SOON = 5.0
+
+
+@dataclass
+class _Writing:
+    """One record being written: its intent as saved, and what each side answered."""
+
+    job: Job
+    plan: RecordPlan
+    results: dict[Side, WriteResult]
+
+
+class Apply:
+    """The apply step for bound records with a plan."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def run(self, work: BatchWork, jobs: list[Job]) -> None:
+        """Write the plans of jobs; each job ends, is put off, or stays open for another look in this attempt."""
+        quiet = [job for job in jobs if job.plan and not job.plan.writes]
+        writing = [job for job in jobs if job.plan and job.plan.writes]
+        await self._keep_quiet(work, quiet)
+        now = self._services.clock()
+        intents = [intent(job.plan, work.batch.run, now) for job in writing if job.plan]
+        ready: list[_Writing] = []
+        for job, saved in zip(writing, await self._services.ledger.save_bindings(intents), strict=True):
+            if isinstance(saved, Binding) and job.plan:
+                ready.append(_Writing(job, replace(job.plan, binding=self._before(job.plan, saved)), {}))
+                job.binding = saved
+            else:
+                self._not_saved(job, saved)
+        await asyncio.gather(*(self._write(work, ready, side) for side in Side))
+        await self._keep(work, ready)
+
+    def _before(self, plan: RecordPlan, saved: Binding) -> Binding:
+        """Return the binding as planned, under the ETag of its saved intent: `recorded` starts from what was known before."""
+        return replace(plan.binding, etag=saved.etag)
+
+    async def _keep_quiet(self, work: BatchWork, jobs: list[Job]) -> None:
+        """Save what changed in bindings that need no write; most need nothing at all."""
+        now, saves = self._services.clock(), []
+        for job in jobs:
+            assert job.plan is not None  # noqa: S101 - the caller chose jobs with a plan
+            binding, _ = recorded(job.plan, {}, work.batch.run, now)
+            binding = replace(binding, note=note_of(job, work.mapping))
+            if binding == job.plan.binding and binding.etag is not None:
+                self._end(job, Outcome.UNCHANGED)
+            else:
+                saves.append((job, binding))
+        results = await self._services.ledger.save_bindings([binding for _, binding in saves])
+        for (job, _), saved in zip(saves, results, strict=True):
+            if isinstance(saved, Binding):
+                job.binding = saved
+                self._end(job, Outcome.UNCHANGED)
+            else:
+                self._not_saved(job, saved)
+
+    def _not_saved(self, job: Job, error: TandemError | Binding) -> None:
+        job.plan = None
+        if isinstance(error, Stale):  # someone else was first: look again in this attempt
+            if job.binding is None or job.binding.etag is None:
+                job.first_outcome, job.newly_bound = None, False
+            return
+        if isinstance(error, Transient):
+            job.put_off(_SOON, error)
+        elif isinstance(error, TandemError):
+            job.fail(error, Outcome.FAILED)
+
+    async def _write(self, work: BatchWork, ready: list[_Writing], side: Side) -> None:
+        wanted = [(writing, writing.plan.fields_to(side)) for writing in ready]
+        wanted = [(writing, fields) for writing, fields in wanted if fields]
+        if not wanted:
+            return
+        system, entity = self._services.system(work.mapping, side), work.mapping.entity(side)
+        writes = [
+            Write(WriteKind.UPDATE, w.plan.rows[side].id, columns_of(w.plan.desk.rows, fields, side), w.plan.rows[side])
+            for w, fields in wanted
+        ]
+        for (writing, _), result in zip(wanted, await system.write(entity, writes), strict=True):
+            writing.results[side] = result
+
+    async def _keep(self, work: BatchWork, ready: list[_Writing]) -> None:
+        """Record what was written. A right that is missing stops the flow, but only after the other results were kept."""
+        denied = [r.error for w in ready for r in w.results.values() if isinstance(r.error, Denied)]
+        bindings = [self._outcome(work, writing) for writing in ready]
+        for writing, saved in zip(ready, await self._services.ledger.save_bindings(bindings), strict=True):
+            if isinstance(saved, Binding):
+                writing.job.binding = saved
+            else:
+                writing.job.outcome = None
+                self._not_saved(writing.job, saved)
+        if denied:
+            raise denied[0]
+
+    def _outcome(self, work: BatchWork, writing: _Writing) -> Binding:
+        """Return the binding to keep, and end the job or leave it open for another look."""
+        job, plan = writing.job, writing.plan
+        written = {side: result.row for side, result in writing.results.items() if result.error is None and result.row is not None}
+        binding, moved = recorded(plan, written, work.batch.run, self._services.clock())
+        binding = self._open_fields(job, plan, binding, written)
+        covered = self._covered(job, plan, writing.results.get(Side.CREATIO), written)
+        if covered:
+            binding = self._as_planned(plan, binding, covered)
+        unanswered = [result.error for result in writing.results.values() if result.error is not None]
+        # A refusal, a missing right or a row that moved before us says surely that nothing was written.
+        unanswered = [error for error in unanswered if not isinstance(error, (Rejected, Stale, Denied))]
+        binding = self._after_refusals(writing, binding)
+        binding = replace(binding, note=note_of(job, work.mapping))
+        if unanswered:
+            self._unanswered(job, unanswered[0])
+        elif covered or moved or self._tries_again(writing):
+            job.plan = None  # look again: a side moved, or a refused field was taken out
+            job.first_outcome = job.first_outcome or self._written_outcome(plan)
+        else:
+            self._end(job, self._written_outcome(plan) if written else Outcome.REJECTED)
+        return binding
+
+    def _open_fields(self, job: Job, plan: RecordPlan, binding: Binding, written: Mapping[Side, Row]) -> Binding:
+        """Keep the intent of fields whose write was not answered; forget it where the write surely did not happen."""
+        assert job.binding is not None  # noqa: S101 - the intent was saved
+        fields = dict(binding.fields)
+        for side in Side:
+            if side not in written:
+                fields.update({k: job.binding.fields[k] for k in plan.fields_to(side) if k in job.binding.fields})
+        return replace(binding, fields=fields)
+
+    def _as_planned(self, plan: RecordPlan, binding: Binding, keys: Mapping[str, object]) -> Binding:
+        """Return a binding whose named fields are as before the plan: their write did not happen, or must be judged again."""
+        fields = {key: state for key, state in binding.fields.items() if key not in keys}
+        fields.update({key: plan.binding.fields[key] for key in keys if key in plan.binding.fields})
+        return replace(binding, fields=fields)
+
+    def _covered(self, job: Job, plan: RecordPlan, result: WriteResult | None, written: Mapping[Side, Row]) -> dict[str, object]:
+        """Return the Creatio values that our write covered: the row met just before it was not the one planned from (law 8)."""
+        job.overwritten, job.covering = {}, {}
+        if result is None or result.before is None or Side.CREATIO not in written:
+            return {}
+        rows = {row.key: row for row in plan.desk.rows}
+        for key, value in plan.fields_to(Side.CREATIO).items():
+            met = value_on(rows[key], Side.CREATIO, result.before)
+            if not same(rows[key], met, value_on(rows[key], Side.CREATIO, plan.rows[Side.CREATIO])) and not same(rows[key], met, value):
+                job.overwritten[key], job.covering[key] = met, value
+        return dict(job.overwritten)
+
+    def _after_refusals(self, writing: _Writing, binding: Binding) -> Binding:
+        job, plan = writing.job, writing.plan
+        for side, result in writing.results.items():
+            error = result.error
+            if error is None or isinstance(error, Transient):
+                continue
+            sent = plan.fields_to(side)
+            binding = self._as_planned(plan, binding, sent)
+            if isinstance(error, Rejected):
+                blamed = self._blamed(plan, side, error, sent)
+                opened = {**binding.fields, **{k: job.binding.fields[k] for k in blamed if job.binding and k in job.binding.fields}}
+                binding = refused(plan, replace(binding, fields=opened), side, blamed)
+                job.errors.update({key if key in sent and len(blamed) < len(sent) else "": error for key in blamed})
+        return binding
+
+    def _blamed(self, plan: RecordPlan, side: Side, error: TandemError, sent: Mapping[str, object]) -> set[str]:
+        """Return the fields to blame: the one that the server names, if it is optional; else all that were sent."""
+        named = {row.key for row in plan.desk.rows if error.field and error.field in row.columns(side) and not row.required}
+        return named & set(sent) or set(sent)
+
+    def _tries_again(self, writing: _Writing) -> bool:
+        """Tell whether another look in this attempt may get further: a row moved, or only some of the fields were refused."""
+        for side, result in writing.results.items():
+            if isinstance(result.error, Stale):
+                return True
+            if isinstance(result.error, Rejected):
+                sent = writing.plan.fields_to(side)
+                if len(self._blamed(writing.plan, side, result.error, sent)) < len(sent):
+                    return True
+        return False
+
+    def _unanswered(self, job: Job, error: TandemError) -> None:
+        seconds = error.retry_after if isinstance(error, Transient) and error.retry_after else _SOON
+        job.put_off(seconds, error)
+
+    def _written_outcome(self, plan: RecordPlan) -> Outcome:
+        return Outcome.RESTORED if plan.restores else Outcome.UPDATED
+
+    def _end(self, job: Job, outcome: Outcome) -> None:
+        """End a job; what is still open outweighs "unchanged"."""
+        if outcome is Outcome.UNCHANGED and job.first_outcome is None:
+            if job.conflicts:
+                outcome = Outcome.CONFLICT
+            elif job.errors:
+                outcome = Outcome.REJECTED
+            elif job.waiting:
+                outcome = Outcome.WAITING
+        job.end(outcome)

@@ -1,0 +1,65 @@
+"""The desk of a flow: live metadata of both sides, users, and the bindings of the records that its rows refer to."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from shared.core.binding import BindingState
+from shared.core.errors import Rejected, TandemError
+from shared.core.mapping import Mapping as FlowMapping
+from shared.core.mapping import ReferenceRow
+from shared.core.plan import Desk
+from shared.core.records import Entity, Row, Side
+from shared.core.rules import ENDED, Context
+from shared.engine.services import Services
+
+
+async def open_desk(services: Services, mapping: FlowMapping) -> tuple[Desk, dict[str, TandemError]]:
+    """Describe both sides and read the users; rows that name an unknown column are dropped, each with its error (law 13)."""
+    creatio, dynamics = await asyncio.gather(*(_describe(services, mapping, side) for side in Side))
+    entities = {Side.CREATIO: creatio, Side.DYNAMICS: dynamics}
+    users: dict[Side, Mapping[str, str]] = {}
+    if any(isinstance(row, ReferenceRow) and row.users for row in mapping.fields):
+        found = await asyncio.gather(*(services.system(mapping, side).users() for side in Side))
+        users = dict(zip(Side, found, strict=True))
+    errors: dict[str, TandemError] = {}
+    for row in mapping.fields:
+        for side in Side:
+            missing = [column for column in row.columns(side) if column in entities[side].missing]
+            if missing:
+                system = mapping.system(side)
+                errors[row.key] = Rejected(
+                    f"{system}.unknown_column", missing[0], system=system, entity=mapping.entity(side), field=row.key
+                )
+    context = Context(entities, services.mappings.values, {}, users)
+    return Desk(services.mappings, mapping, context, services.keyring, frozenset(errors)), errors
+
+
+async def with_references(services: Services, desk: Desk, rows: Iterable[tuple[Side, Row]]) -> Desk:
+    """Return the desk with the bindings of every record that the rows refer to."""
+    wanted: dict[tuple[str, Side], set[str]] = {}
+    pairs = list(rows)
+    for rule in desk.rows:
+        if not isinstance(rule, ReferenceRow) or rule.flow is None:
+            continue
+        for side, row in pairs:
+            value = row.values.get(rule.columns(side)[0])
+            if isinstance(value, str):
+                wanted.setdefault((rule.flow, side), set()).add(value)
+    if not wanted:
+        return desk
+    found = await asyncio.gather(*(services.ledger.bindings(flow, side, ids) for (flow, side), ids in wanted.items()))
+    references = dict(desk.context.references)
+    for (flow, side), bindings in zip(wanted, found, strict=True):
+        for record_id, binding in bindings.items():
+            other = binding.id_on(side.other)
+            if binding.state is BindingState.ENDED:
+                references[flow, side, record_id] = ENDED
+            elif binding.state is BindingState.BOUND and other:
+                references[flow, side, record_id] = other
+    return replace(desk, context=replace(desk.context, references=references))
+
+
+async def _describe(services: Services, mapping: FlowMapping, side: Side) -> Entity:
+    system = services.system(mapping, side)
+    return await system.describe(mapping.entity(side), mapping.columns(side), mapping.option_columns(side))

@@ -1,0 +1,125 @@
+"""The records of one batch on their way: what was read, what was decided, what became of each."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from shared.core.binding import Binding
+from shared.core.errors import TandemError
+from shared.core.mapping import Mapping
+from shared.core.merge import Action
+from shared.core.plan import RecordPlan
+from shared.core.records import Row, Side, Value
+from shared.core.work import Batch, BatchItem, Outcome, Waiting
+
+
+@dataclass
+class Job:
+    """One record of a batch. `outcome` ends it; `later` (seconds) puts it off to the batch's next attempt."""
+
+    item: BatchItem
+    binding: Binding | None = None
+    rows: dict[Side, Row] = field(default_factory=dict)
+    plan: RecordPlan | None = None
+    outcome: Outcome | None = None
+    later: float | None = None
+    reason: TandemError | None = None
+    """Why it was put off."""
+    first_outcome: Outcome | None = None
+    """What its first write was: a create followed by writes to the source still counts as created."""
+    left_out: set[str] = field(default_factory=set)
+    """Rows whose field the target refused while the record was created (law 13)."""
+    overwritten: dict[str, Value] = field(default_factory=dict)
+    """Creatio values that our own write covered (law 8)."""
+    covering: dict[str, Value] = field(default_factory=dict)
+    """What we wrote over them."""
+    errors: dict[str, TandemError] = field(default_factory=dict)
+    """Failures of this attempt by row key; the empty key is the record as a whole."""
+    conflicts: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Conflicts of this attempt by row key: the reason and the ids of candidates."""
+    waiting: list[Waiting] = field(default_factory=list)
+    reserved: tuple[str, ...] = ()
+    """Reservations held while the record has no binding (law 7)."""
+    newly_bound: bool = False
+    refused: bool = False
+    """The target refused to create the record: its binding goes from `creating` to `refused` (law 6)."""
+    keeps_note: bool = False
+    """Nothing was looked at again: what the binding's note says is still open."""
+    noted: str = ""
+    """The binding's note when it was read: what was open before this attempt."""
+
+    @property
+    def id(self) -> str:
+        """Return the record's id on the batch's side."""
+        return self.item.id
+
+    @property
+    def open(self) -> bool:
+        """Tell whether the record still needs work in this attempt."""
+        return self.outcome is None and self.later is None
+
+    def end(self, outcome: Outcome) -> None:
+        """Finish with an outcome; what the first write was outlasts what came after it."""
+        self.outcome = self.first_outcome or outcome
+
+    def fail(self, error: TandemError, outcome: Outcome) -> None:
+        """Finish with a failure of the whole record."""
+        self.errors[""] = error
+        self.end(outcome)
+
+    def arrived(self) -> None:
+        """Take the record that was being created as there: it is merged like any bound one, its sent values unconfirmed."""
+        self.first_outcome, self.newly_bound = Outcome.CREATED, True
+
+    def put_off(self, seconds: float, reason: TandemError) -> None:
+        """Leave the record to the batch's next attempt."""
+        self.later, self.reason = seconds, reason
+
+
+@dataclass(frozen=True)
+class BatchWork:
+    """One batch being worked on."""
+
+    batch: Batch
+    mapping: Mapping
+    jobs: dict[str, Job]
+
+    @classmethod
+    def start(cls, batch: Batch, mapping: Mapping) -> "BatchWork":
+        """Take the records of a batch, each once."""
+        return cls(batch, mapping, {item.id: Job(item) for item in batch.items})
+
+    @property
+    def side(self) -> Side:
+        """Return the side whose feed named the records."""
+        return self.batch.side
+
+    def active(self) -> list[Job]:
+        """Return the records that still need work."""
+        return [job for job in self.jobs.values() if job.open]
+
+
+def counts_of(jobs: Iterable[Job], before: dict[str, int]) -> dict[str, int]:
+    """Add jobs to a batch's counts by outcome."""
+    counts = dict(before)
+    for job in jobs:
+        if job.outcome is not None:
+            counts[job.outcome.value] = counts.get(job.outcome.value, 0) + 1
+    return counts
+
+
+def note_of(job: Job, mapping: Mapping) -> str:
+    """Return the note that a binding keeps of what is open: one line a failure (`f`) or conflict (`c`), with its row key.
+
+    Fields that the target refused before (`held`) keep their line: their failure row is still there.
+    """
+    keys = {row.key for row in mapping.fields}
+    held = {decision.row.key for decision in job.plan.of(Action.HELD)} if job.plan else set()
+    lines = [f"f {key}" for key in sorted({*job.errors, *held}) if key in keys or not key]
+    return "\n".join(lines + [f"c {key}" for key in sorted(job.conflicts)])
+
+
+def resolved(job: Job, mark: str) -> set[str]:
+    """Return the row keys that were open before (`mark` f or c) and are not any more."""
+    note = job.binding.note if job.binding else ""
+    before, now = ({line[2:] for line in text.splitlines() if line.startswith(f"{mark} ")} for text in (job.noted, note))
+    return before - now

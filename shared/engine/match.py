@@ -1,0 +1,127 @@
+"""Match: find out whether a record without a binding has its twin on the other side already (law 7).
+
+Reserve every key, then look, then decide. The reservation keeps two workers from creating the same record twice.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from shared.core.binding import Binding, BindingState
+from shared.core.errors import NotReady
+from shared.core.fingerprint import key_hash
+from shared.core.match import Judgement, MatchKey, Verdict, hits, judge, keys_of
+from shared.core.plan import Desk, in_scope
+from shared.core.records import Row, Side
+from shared.core.work import Outcome, RunKind
+from shared.engine.jobs import BatchWork, Job
+from shared.engine.services import Services
+
+_RESERVED_WAIT = 3.0
+"""Seconds until a record is tried again whose key another one is being created under."""
+
+
+class Match:
+    """The match step for the unbound records of a batch."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def run(self, work: BatchWork, desk: Desk, jobs: list[Job]) -> list[Job]:
+        """Judge unbound records: a twin sets binding and rows; return the jobs whose record is to be created."""
+        wanted = [job for job in jobs if self._takes_part(work, desk, job)]
+        keys = {job.id: keys_of(desk.mapping, work.side, job.rows[work.side], desk.context) for job in wanted}
+        reserved = await asyncio.gather(*(self._reserve(work, desk, job, keys[job.id]) for job in wanted))
+        ours = [job for job, got in zip(wanted, reserved, strict=True) if got]
+        found = await self._find(work, desk, [(job, key) for job in ours for key in keys[job.id]])
+        bound = await self._bindings_of_hits(work, found)
+        creates: list[Job] = []
+        taken: set[str] = set()
+        for job in ours:
+            judgement = judge(desk.mapping, work.side, found.get(job.id, []), bound, job.id)
+            if judgement.row is not None and judgement.row.id in taken:
+                judgement = Judgement(Verdict.WAIT)  # its twin of this batch binds first and is seen on the next look
+            if judgement.row is not None:
+                taken.add(judgement.row.id)
+            await self._follow(work, desk, job, judgement, bound, creates)
+        return creates
+
+    def _takes_part(self, work: BatchWork, desk: Desk, job: Job) -> bool:
+        row = job.rows[work.side]
+        if not in_scope(desk.mapping, work.side, row, desk.context):
+            job.end(Outcome.OUT_OF_SCOPE)
+            return False
+        if job.binding is not None and job.binding.stamp_on(work.side) == row.stamp and work.batch.kind is not RunKind.REPLAY:
+            # Refused, or a conflict, as it is: an edit or a person brings it back (law 13). What is open stays noted.
+            job.keeps_note = True
+            job.end(Outcome.CONFLICT if "c " in job.binding.note else Outcome.REJECTED)
+            return False
+        return True
+
+    async def _reserve(self, work: BatchWork, desk: Desk, job: Job, keys: list[MatchKey]) -> bool:
+        names = sorted(self._reservation(work, desk, key) for key in keys)
+        holder = f"{desk.mapping.flow}|{work.side.value}|{job.id}"
+        until = self._services.clock() + self._services.limits.create_deadline
+        other = await self._services.ledger.reserve(names, holder, until) if names else None
+        if other is None:
+            job.reserved = tuple(names)
+            return True
+        job.put_off(_RESERVED_WAIT, NotReady("match.reserved", f"held for {other}", record_id=job.id))
+        return False
+
+    def _reservation(self, work: BatchWork, desk: Desk, key: MatchKey) -> str:
+        """Return a reservation's name: flows with the same target share it; it does not show the key's value."""
+        system, entity = desk.mapping.system(work.side.other), desk.mapping.entity(work.side.other)
+        secret = desk.keyring.key(desk.keyring.current)
+        return key_hash(secret, "match", system, entity, *sorted(key.columns), "=", *key.text)
+
+    async def _find(self, work: BatchWork, desk: Desk, asked: list[tuple[Job, MatchKey]]) -> dict[str, list[list[Row]]]:
+        if not asked:
+            return {}
+        side = work.side.other
+        system = self._services.system(desk.mapping, side)
+        entity, columns = desk.mapping.entity(side), desk.mapping.columns(side)
+        answers = await system.find(entity, [key.columns for _, key in asked], columns)
+        found: dict[str, list[list[Row]]] = {}
+        for (job, key), rows in zip(asked, answers, strict=True):
+            found.setdefault(job.id, []).append(hits(key, rows))
+        return found
+
+    async def _bindings_of_hits(self, work: BatchWork, found: dict[str, list[list[Row]]]) -> dict[str, Binding]:
+        ids = {row.id for lists in found.values() for rows in lists for row in rows}
+        if not ids:
+            return {}
+        return dict(await self._services.ledger.bindings(work.mapping.flow, work.side.other, ids))
+
+    async def _follow(
+        self, work: BatchWork, desk: Desk, job: Job, judgement: Judgement, bound: dict[str, Binding], creates: list[Job]
+    ) -> None:
+        if judgement.verdict is Verdict.CREATE:
+            creates.append(job)
+            return
+        match judgement.verdict:
+            case Verdict.BIND:
+                assert judgement.row is not None  # noqa: S101 - a twin comes with its row
+                self._bind(work, job, judgement.row, bound.get(judgement.row.id))
+            case Verdict.WAIT:
+                job.put_off(_RESERVED_WAIT, NotReady("match.reserved", record_id=job.id))
+            case Verdict.ASK:
+                job.conflicts[""] = ("match.ambiguous", judgement.candidates)
+                job.end(Outcome.CONFLICT)
+            case Verdict.SKIP:
+                job.end(Outcome.OUT_OF_SCOPE)
+        if judgement.verdict is not Verdict.BIND:
+            await self._services.ledger.release(job.reserved, f"{desk.mapping.flow}|{work.side.value}|{job.id}")
+            job.reserved = ()
+
+    def _bind(self, work: BatchWork, job: Job, twin: Row, refused: Binding | None) -> None:
+        """Prepare the binding of a record and its twin. It is saved, create-only, before anything is written."""
+        ids = {work.side: job.id, work.side.other: twin.id}
+        old = job.binding or refused
+        fresh = Binding(work.mapping.flow, BindingState.BOUND, None, None)
+        creatio_id, dynamics_id = ids[Side.CREATIO], ids[Side.DYNAMICS]
+        job.binding = replace(
+            old or fresh, state=BindingState.BOUND, creatio_id=creatio_id, dynamics_id=dynamics_id, fields={}, source=None
+        )
+        job.rows[work.side.other] = twin
+        job.first_outcome = Outcome.BOUND
+        job.newly_bound = True

@@ -1,0 +1,181 @@
+"""Poll: find what may have changed and put it on the queue. Enqueue first, then advance the watermark (design 1)."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from shared.core.errors import Denied, Stale, TandemError, Transient
+from shared.core.mapping import Mapping
+from shared.core.records import Change, ChangePage, Side
+from shared.core.schedule import is_asleep, is_due
+from shared.core.work import (
+    BATCH_SIZE,
+    MESSAGE_VERSION,
+    AccountThrottle,
+    Batch,
+    BatchItem,
+    Failure,
+    FlowSettings,
+    Message,
+    PollMessage,
+    PollState,
+    Run,
+    RunKind,
+    Watermark,
+)
+from shared.engine.services import Services
+from shared.engine.stop import stop_flow
+
+_REFRESH_AFTER = timedelta(hours=20)
+"""A position that only moved by itself is saved so often: delta links must be refreshed daily (law 11)."""
+_CONTINUED = timedelta(minutes=10)
+"""A chain that goes on through the queue is left alone so long; after that the timer takes it up again."""
+
+
+class Poll:
+    """The poll step. Remembers, in its process only, when each flow was polled last."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._polled: dict[str, datetime] = {}
+        self._quiet: dict[str, datetime] = {}
+
+    async def run(self) -> None:
+        """Poll every due flow, side by side, each for a bounded slice."""
+        now = self._services.clock()
+        state = await self._services.ledger.poll_state()
+        due = []
+        for flow in self._services.mappings.flows:
+            settings = self._services.settings(flow, state.flows)
+            if is_due(settings, now, self._polled.get(flow)):
+                self._polled[flow] = now
+                due.append(self._poll_flow(flow, settings, state))
+        for outcome in await asyncio.gather(*due, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def run_message(self, message: PollMessage) -> None:
+        """Go on polling one side of a flow whose slice ran out."""
+        state = await self._services.ledger.poll_state()
+        settings = self._services.settings(message.flow, state.flows)
+        if not settings.started or is_asleep(settings.sleep, self._services.clock()):
+            return
+        mapping = self._services.mapping(message.flow)
+        await self._guarded(mapping, settings, [self._poll_side(mapping, settings, state, message.side, message.run)])
+
+    async def _poll_flow(self, flow: str, settings: FlowSettings, state: PollState) -> None:
+        mapping, run, started = self._services.mapping(flow), self._services.new_id(), self._services.clock()
+        sides = [side for side in Side if (settings.to_dynamics if side is Side.CREATIO else settings.to_creatio)]
+        ready = [side for side in sides if self._may_start(state, mapping, side, started)]
+        polls = [self._poll_side(mapping, settings, state, side, run) for side in ready]
+        changes, error = await self._guarded(mapping, settings, polls)
+        if changes or error:
+            await self._services.ledger.save_run(Run(run, flow, RunKind.SCHEDULED, started, self._services.clock(), changes, error=error))
+        elif self._quiet.get(flow, started - timedelta(hours=2)) <= started - timedelta(hours=1):
+            self._quiet[flow] = started
+            await self._services.ledger.fold_quiet_run(flow, started)
+        self._services.events("flow_polled", flow=flow, run=run, changes=changes, error=error)
+
+    def _may_start(self, state: PollState, mapping: Mapping, side: Side, now: datetime) -> bool:
+        throttle = state.throttles.get(mapping.system(side))
+        if throttle and throttle.pause_until and throttle.pause_until > now:
+            return False
+        watermark = state.watermarks.get((mapping.flow, side))
+        return watermark is None or watermark.complete or watermark.saved_at < now - _CONTINUED
+
+    async def _guarded(self, mapping: Mapping, settings: FlowSettings, polls: Sequence[Awaitable[int]]) -> tuple[int, str]:
+        """Run polls side by side; return the number of changes and the code of the first error."""
+        changes, error = 0, ""
+        for outcome in await asyncio.gather(*polls, return_exceptions=True):
+            if isinstance(outcome, int):
+                changes += outcome
+            elif isinstance(outcome, TandemError):
+                error = error or outcome.code
+                await self._note(mapping, settings, outcome)
+            else:
+                raise outcome
+        return changes, error
+
+    async def _note(self, mapping: Mapping, settings: FlowSettings, error: TandemError) -> None:
+        self._services.events("poll_failed", flow=mapping.flow, code=error.code, request_id=error.request_id)
+        if isinstance(error, Denied):
+            await stop_flow(self._services, settings, error)
+        elif isinstance(error, Transient) and error.retry_after:
+            until = self._services.clock() + timedelta(seconds=error.retry_after)
+            await self._services.ledger.pause_account(AccountThrottle(error.system, until))
+
+    async def _poll_side(self, mapping: Mapping, settings: FlowSettings, state: PollState, side: Side, run: str) -> int:
+        columns = mapping.columns(side)
+        mark = state.watermarks.get((mapping.flow, side))
+        read = hashlib.blake2b("\n".join(columns).encode(), digest_size=8).hexdigest()
+        position = mark.position if mark and mark.columns == read else None
+        try:
+            return await self._follow(mapping, settings, side, run, mark, read, position)
+        except Stale as expired:
+            if position is None or expired.code == "ledger.changed_meanwhile":
+                raise
+            self._services.events("watermark_restarted", flow=mapping.flow, side=side.value, code=expired.code)
+            return await self._follow(mapping, settings, side, run, mark, read, None)
+
+    async def _follow(
+        self, mapping: Mapping, settings: FlowSettings, side: Side, run: str, mark: Watermark | None, read: str, position: str | None
+    ) -> int:
+        services, found = self._services, 0
+        deadline = services.clock() + services.limits.poll_slice
+        system = services.system(mapping, side)
+        pages = system.changes(mapping.entity(side), mapping.columns(side), position, settings.query_start)
+        async for page in pages:
+            found += len(page.changes)
+            await self._enqueue(mapping, side, run, page)
+            if self._worth_saving(page, mark, read):
+                fresh = Watermark(mapping.flow, side, page.position, read, page.complete, services.clock(), mark.etag if mark else None)
+                mark = await services.ledger.save_watermark(fresh)
+            if not page.complete and services.clock() >= deadline:
+                await services.queues.send("polls", PollMessage(v=MESSAGE_VERSION, flow=mapping.flow, side=side, run=run))
+                break
+        return found
+
+    def _worth_saving(self, page: ChangePage, mark: Watermark | None, read: str) -> bool:
+        """Tell whether the position must be saved: a quiet poll writes nothing (design 10)."""
+        if mark is None or page.changes or mark.columns != read or page.complete != mark.complete:
+            return True
+        return page.position != mark.position and mark.saved_at < self._services.clock() - _REFRESH_AFTER
+
+    async def _enqueue(self, mapping: Mapping, side: Side, run: str, page: ChangePage) -> None:
+        now = self._services.clock()
+        batches = [
+            Batch(self._services.new_id(), mapping.flow, side, run, RunKind.SCHEDULED, items, now, touched=now)
+            for items in _chunks(page.changes)
+        ]
+        await send_batches(self._services, batches)
+        if page.problems:
+            failures = [Failure.of(problem, mapping.flow, side, now) for problem in page.problems]
+            await self._services.ledger.save_failures(failures)
+
+
+async def send_batches(services: Services, batches: Sequence[Batch]) -> None:
+    """Insert batch rows, then send a message for each: the row is there before the message names it."""
+    if not batches:
+        return
+    await services.ledger.create_batches(batches)
+    queue = {kind: "changes" if kind in (RunKind.SCHEDULED, RunKind.REPLAY, RunKind.SINGLE) else "bulk" for kind in RunKind}
+    await asyncio.gather(
+        *(
+            services.queues.send(queue[batch.kind], Message(v=MESSAGE_VERSION, flow=batch.flow, batch=batch.id, attempt=batch.attempt))
+            for batch in batches
+        )
+    )
+
+
+def _chunks(changes: Sequence[Change]) -> list[list[BatchItem]]:
+    """Cut changes into batches, each record once; a record that came twice keeps its latest entry."""
+    latest = {change.id: BatchItem(change.id, change.stamp, change.deleted) for change in changes}
+    items = list(latest.values())
+    return [items[start : start + BATCH_SIZE] for start in range(0, len(items), BATCH_SIZE)]
+
+
+def reopened(batch: Batch, items: Sequence[BatchItem], now: datetime) -> Batch:
+    """Return a batch with what is left of it, for its next attempt."""
+    return replace(batch, items=items, attempt=batch.attempt + 1, touched=now)

@@ -1,0 +1,110 @@
+"""Read: bindings and the records of both sides, fresh and in bulk, and which records can be worked on at all."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from shared.core.binding import Binding, BindingState
+from shared.core.errors import NotReady, Rejected, Stale, TandemError, Transient
+from shared.core.records import Row, Side
+from shared.core.work import Outcome
+from shared.engine.jobs import BatchWork, Job
+from shared.engine.services import Services
+
+_SOON = 5.0
+
+
+class Read:
+    """The read step."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def load(self, work: BatchWork, jobs: list[Job]) -> None:
+        """Read bindings and the records of both sides, in bulk; end the records that can't be worked on."""
+        services, side, other = self._services, work.side, work.side.other
+        ids = [job.id for job in jobs]
+        own_system, mapping = services.system(work.mapping, side), work.mapping
+        bindings, own = await asyncio.gather(
+            services.ledger.bindings(mapping.flow, side, ids), own_system.read(mapping.entity(side), ids, mapping.columns(side))
+        )
+        live = (BindingState.BOUND, BindingState.CREATING)
+        twins = [binding.id_on(other) for binding in bindings.values() if binding.state in live]
+        wanted = [twin for twin in twins if twin]
+        far = await services.system(mapping, other).read(mapping.entity(other), wanted, mapping.columns(other)) if wanted else {}
+        for job in jobs:
+            job.binding, job.rows, job.plan = bindings.get(job.id), {}, None
+            job.noted = job.binding.note if job.binding else ""
+            await self._place(work, job, own.get(job.id), far)
+
+    async def _place(self, work: BatchWork, job: Job, own: Row | TandemError | None, far: Mapping[str, Row | TandemError]) -> None:
+        """Give a record its rows, or end it: its row is gone, unreadable, older than what was seen, or someone else's work."""
+        binding = job.binding
+        if isinstance(own, TandemError):
+            job.fail(own, Outcome.FAILED)
+            return
+        if own is None:
+            await self._gone(work, job)
+            return
+        if binding is not None and binding.state is BindingState.ENDED:
+            job.end(Outcome.OUT_OF_SCOPE)
+            return
+        if self._is_stale(own, job.item.stamp.time if job.item.stamp else None, binding, work.side):
+            job.put_off(_SOON, Stale("sync.stale_read", record_id=job.id))
+            return
+        job.rows[work.side] = own
+        if binding is None or binding.state is BindingState.REFUSED:
+            return
+        if binding.state is BindingState.CREATING and self._someone_creates(work, binding):
+            job.put_off(_SOON, NotReady("match.reserved", record_id=job.id))
+            return
+        self._place_twin(work, job, binding, far.get(binding.id_on(work.side.other) or ""))
+
+    def _place_twin(self, work: BatchWork, job: Job, binding: Binding, twin: Row | TandemError | None) -> None:
+        if isinstance(twin, TandemError):
+            job.fail(twin, Outcome.FAILED)
+        elif twin is not None and self._is_stale(twin, None, binding, work.side.other):
+            job.put_off(_SOON, Stale("sync.stale_read", record_id=twin.id))
+        elif twin is not None:
+            job.rows[work.side.other] = twin
+            if binding.state is BindingState.CREATING:
+                job.arrived()
+        elif binding.state is BindingState.BOUND or binding.source is not work.side:
+            other = work.side.other
+            job.fail(
+                Rejected(
+                    "sync.unseen_row",
+                    system=work.mapping.system(other),
+                    entity=work.mapping.entity(other),
+                    record_id=binding.id_on(other) or "",
+                ),
+                Outcome.FAILED,
+            )
+
+    def _is_stale(self, row: Row, announced: datetime | None, binding: Binding | None, side: Side) -> bool:
+        """Tell whether a row is older than what the feed announced or the binding has seen (law 5)."""
+        seen = binding.stamp_on(side) if binding else None
+        return (announced is not None and row.stamp.time < announced) or (seen is not None and row.stamp.time < seen.time)
+
+    def _someone_creates(self, work: BatchWork, binding: Binding) -> bool:
+        own = binding.owner_batch == work.batch.id
+        return not own and binding.deadline is not None and binding.deadline > self._services.clock()
+
+    async def _gone(self, work: BatchWork, job: Job) -> None:
+        """End a record whose row is not there: with a tombstone the binding ends (law 10), without one a person looks."""
+        binding = job.binding
+        if binding is None or binding.state is BindingState.ENDED:
+            job.end(Outcome.UNCHANGED)  # created and deleted between two polls, or known to be gone
+            return
+        if not job.item.deleted:
+            system, entity = work.mapping.system(work.side), work.mapping.entity(work.side)
+            job.fail(Rejected("sync.unseen_row", system=system, entity=entity, record_id=job.id), Outcome.FAILED)
+            return
+        ended = replace(binding, state=BindingState.ENDED, note=f"deleted in {work.side.value}", fields={}, owner_batch="", deadline=None)
+        saved = (await self._services.ledger.save_bindings([ended]))[0]
+        if isinstance(saved, Binding):
+            job.binding = saved
+            job.end(Outcome.DELETED)
+        elif isinstance(saved, Transient):
+            job.put_off(_SOON, saved)

@@ -1,0 +1,218 @@
+"""Record: what a batch leaves behind: failures, conflicts, waiting rows, wake-ups, reservations given back, and the batch row itself.
+
+A retry sends the new message first, then raises the row's attempt; a message with a lower attempt is dropped (design 7).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from shared.core.binding import Binding, BindingState
+from shared.core.errors import TandemError, Transient
+from shared.core.records import Side
+from shared.core.work import (
+    BATCH_SIZE,
+    MESSAGE_VERSION,
+    AccountThrottle,
+    Batch,
+    BatchItem,
+    BatchState,
+    Conflict,
+    Failure,
+    Message,
+    Outcome,
+    RunKind,
+    Waiting,
+)
+from shared.engine.jobs import BatchWork, Job, counts_of, note_of, resolved
+from shared.engine.poll import reopened, send_batches
+from shared.engine.services import Services
+
+_MOST_ATTEMPTS = 40
+"""A record that was put off so often, for another reason than an outage, needs a person."""
+_MOST_DELAY = 300.0
+
+
+class Record:
+    """The record step."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def finish(self, work: BatchWork) -> None:
+        """Keep everything that came out of a batch, then close its row or send what is left of it again."""
+        jobs = list(work.jobs.values())
+        for job in jobs:
+            if job.later is not None and job.item.attempts >= _MOST_ATTEMPTS and not isinstance(job.reason, Transient) and job.reason:
+                job.later = None
+                job.fail(job.reason, Outcome.FAILED)
+        await self._notes(work, jobs)
+        await self._failures(work, jobs)
+        await self._conflicts(work, jobs)
+        await self._waiting(work, jobs)
+        await self._wake(work, [job for job in jobs if job.newly_bound and job.binding])
+        await self._release(work, jobs)
+        await self._close(work, jobs)
+
+    async def postpone(self, batch: Batch, seconds: float, error: TandemError) -> None:
+        """Send a whole batch again later; a throttled account is paused for every instance."""
+        if isinstance(error, Transient) and error.retry_after and error.system:
+            until = self._services.clock() + timedelta(seconds=error.retry_after)
+            await self._services.ledger.pause_account(AccountThrottle(error.system, until))
+        await self._again(batch, list(batch.items), seconds)
+        self._services.events("batch_postponed", flow=batch.flow, batch=batch.id, code=error.code, seconds=seconds)
+
+    async def park(self, batch: Batch) -> None:
+        """Leave a batch of a flow that is stopped or asleep; `watch` sends it again when the flow runs."""
+        await self._services.ledger.save_batch(replace(batch, state=BatchState.PARKED, touched=self._services.clock()))
+        self._services.events("batch_parked", flow=batch.flow, batch=batch.id)
+
+    async def _notes(self, work: BatchWork, jobs: Sequence[Job]) -> None:
+        """Keep in each binding what is open about its record, so that the failure or conflict is cleared when it is mended.
+
+        A record that can't be created keeps a `refused` binding under its source id alone: it is left alone until it changes.
+        """
+        ended = (Outcome.REJECTED, Outcome.CONFLICT, Outcome.FAILED)
+        open_ends = [job for job in jobs if job.outcome in ended and not job.keeps_note]
+        changes = [(job, self._noted(work, job)) for job in open_ends]
+        changes = [(job, binding) for job, binding in changes if binding != job.binding]
+        results = await self._services.ledger.save_bindings([binding for _, binding in changes])
+        for (job, _), saved in zip(changes, results, strict=True):
+            if isinstance(saved, Binding):
+                job.binding = saved
+            else:
+                self._services.events("note_lost", flow=work.mapping.flow, record=job.id, code=saved.code)
+
+    def _noted(self, work: BatchWork, job: Job) -> Binding:
+        note, binding = note_of(job, work.mapping), job.binding
+        if binding is not None and binding.state is not BindingState.REFUSED and not job.refused:
+            return replace(binding, note=note)
+        row = job.rows.get(work.side)
+        ids = {work.side: job.id, work.side.other: None}
+        stamps = {work.side: row.stamp if row and job.outcome is not Outcome.FAILED else None, work.side.other: None}
+        return Binding(
+            work.mapping.flow,
+            BindingState.REFUSED,
+            ids[Side.CREATIO],
+            ids[Side.DYNAMICS],
+            generation=binding.generation if binding else 1,
+            creatio_stamp=stamps[Side.CREATIO],
+            dynamics_stamp=stamps[Side.DYNAMICS],
+            source=work.side,
+            note=note,
+            etag=binding.etag if binding else None,
+        )
+
+    async def _failures(self, work: BatchWork, jobs: Sequence[Job]) -> None:
+        now, flow = self._services.clock(), work.mapping.flow
+        failures = [
+            Failure.of(error, flow, work.side, now, record_id=job.id, field=key, batch=work.batch.id)
+            for job in jobs
+            for key, error in job.errors.items()
+        ]
+        if failures:
+            await self._services.ledger.save_failures(failures)
+        for failure in failures:
+            self._services.events("record_failed", flow=flow, side=work.side.value, record=failure.record_id, code=failure.code)
+        cleared: dict[Side, dict[str, Collection[str]]] = {side: {} for side in Side}
+        for job in jobs:
+            for side in Side:
+                # A failure stands under the side whose feed brought it; the record's other side may have mended it.
+                record_id = job.id if side is work.side else (job.binding.id_on(side) if job.binding else None)
+                keys = resolved(job, "f")
+                if keys and record_id:
+                    cleared[side][record_id] = keys
+        for side, records in cleared.items():
+            if records:
+                await self._services.ledger.clear_failures(flow, side, records)
+
+    async def _conflicts(self, work: BatchWork, jobs: Sequence[Job]) -> None:
+        now, flow = self._services.clock(), work.mapping.flow
+        conflicts, cleared = [], []
+        for job in jobs:
+            ids = {work.side: job.id, work.side.other: (job.binding.id_on(work.side.other) if job.binding else None) or ""}
+            pair = (ids[Side.CREATIO], ids[Side.DYNAMICS])
+            conflicts += [Conflict(flow, *pair, key, reason, now, found) for key, (reason, found) in job.conflicts.items()]
+            cleared += [(*pair, key) for key in resolved(job, "c")]
+            if "" in resolved(job, "c"):
+                cleared.append((*self._alone(work, job), ""))
+        if conflicts:
+            await self._services.ledger.save_conflicts(conflicts)
+        if cleared:
+            await self._services.ledger.clear_conflicts(flow, cleared)
+
+    def _alone(self, work: BatchWork, job: Job) -> tuple[str, str]:
+        """Return the ids under which a record's conflict stood before it had a twin."""
+        return (job.id, "") if work.side is Side.CREATIO else ("", job.id)
+
+    async def _waiting(self, work: BatchWork, jobs: Sequence[Job]) -> None:
+        """Insert waiting rows, then look once more, so that a binding made in between still wakes the record (law 9)."""
+        waiting = [row for job in jobs for row in job.waiting]
+        if not waiting:
+            return
+        await self._services.ledger.save_waiting(waiting)
+        for flow, side in {(row.target_flow, row.target_side) for row in waiting}:
+            rows = [row for row in waiting if (row.target_flow, row.target_side) == (flow, side)]
+            bindings = await self._services.ledger.bindings(flow, side, {row.target_id for row in rows})
+            there = {record_id for record_id, binding in bindings.items() if binding.state is BindingState.BOUND}
+            await self._enqueue(work, [row for row in rows if row.target_id in there])
+
+    async def _wake(self, work: BatchWork, jobs: Sequence[Job]) -> None:
+        """Enqueue the records that wait for one of the records just bound."""
+        for side in Side:
+            ids = {job.binding.id_on(side) or "" for job in jobs if job.binding}
+            if ids:
+                await self._enqueue(work, await self._services.ledger.waiting_for(work.mapping.flow, side, ids))
+
+    async def _enqueue(self, work: BatchWork, rows: Sequence[Waiting]) -> None:
+        if not rows:
+            return
+        now = self._services.clock()
+        for flow, side in sorted({(row.flow, row.side) for row in rows}):
+            ids = sorted({row.record_id for row in rows if (row.flow, row.side) == (flow, side)})
+            batches = [
+                Batch(
+                    self._services.new_id(),
+                    flow,
+                    side,
+                    work.batch.run,
+                    RunKind.SCHEDULED,
+                    [BatchItem(record_id) for record_id in ids[start : start + BATCH_SIZE]],
+                    now,
+                    touched=now,
+                )
+                for start in range(0, len(ids), BATCH_SIZE)
+            ]
+            await send_batches(self._services, batches)
+        await self._services.ledger.clear_waiting(rows)
+
+    async def _release(self, work: BatchWork, jobs: Sequence[Job]) -> None:
+        """Give reservations back when their record has its binding, or will not get one; an open create keeps them (law 7)."""
+        for job in jobs:
+            creating = job.binding is not None and job.binding.state is BindingState.CREATING
+            if job.reserved and not creating:
+                await self._services.ledger.release(job.reserved, f"{work.mapping.flow}|{work.side.value}|{job.id}")
+
+    async def _close(self, work: BatchWork, jobs: Sequence[Job]) -> None:
+        counts = counts_of(jobs, dict(work.batch.counts))
+        left = [job for job in jobs if job.outcome is None]
+        items = [replace(job.item, attempts=job.item.attempts + 1) for job in left]
+        batch = replace(work.batch, counts=counts)
+        if items:
+            delay = max(job.later or 0.0 for job in left)
+            await self._again(batch, items, delay * (1 + max(item.attempts for item in items) / 4))
+        else:
+            await self._services.ledger.save_batch(replace(batch, items=[], state=BatchState.CLOSED, touched=self._services.clock()))
+        self._services.events("batch_done", flow=batch.flow, batch=batch.id, side=batch.side.value, left=len(items), **_numbers(counts))
+
+    async def _again(self, batch: Batch, items: list[BatchItem], seconds: float) -> None:
+        delay = min(seconds * (1 + self._services.random() / 4), _MOST_DELAY)
+        again = reopened(batch, items, self._services.clock())
+        queue = "bulk" if batch.kind in (RunKind.BULK, RunKind.BINDING, RunKind.ALIGN, RunKind.REBASE) else "changes"
+        message = Message(v=MESSAGE_VERSION, flow=batch.flow, batch=batch.id, attempt=again.attempt)
+        await self._services.queues.send(queue, message, delay)
+        await self._services.ledger.save_batch(replace(again, state=BatchState.OPEN))
+
+
+def _numbers(counts: dict[str, int]) -> dict[str, float]:
+    return {f"count_{name}": float(number) for name, number in counts.items()}

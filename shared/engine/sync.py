@@ -1,0 +1,182 @@
+"""Sync: read both sides of a batch's records fresh, match, merge, plan, apply, record. Running it again changes nothing.
+
+One attempt takes a few looks: a record that moved while it was written is read and planned again at once; what needs more time
+(a throttled system, a record that another worker is creating) goes to the batch's next attempt.
+"""
+
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from shared.core.binding import BindingState
+from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
+from shared.core.merge import Action
+from shared.core.plan import Desk, plan_record, value_on
+from shared.core.records import Side, Value
+from shared.core.rules import same
+from shared.core.schedule import is_asleep
+from shared.core.work import Batch, BatchState, Failure, FlowSettings, Message, Outcome, PollState, RunKind, Waiting
+from shared.engine.apply import Apply
+from shared.engine.create import Create
+from shared.engine.desk import open_desk, with_references
+from shared.engine.jobs import BatchWork, Job
+from shared.engine.match import Match
+from shared.engine.read import Read
+from shared.engine.record import Record
+from shared.engine.services import Services
+from shared.engine.stop import stop_flow
+
+_LOOKS = 4
+_SOON = 5.0
+_SLOT_LEASE = timedelta(minutes=10)
+
+
+class Sync:
+    """The sync step, one message at a time."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._read, self._match, self._create = Read(services), Match(services), Create(services)
+        self._apply, self._record = Apply(services), Record(services)
+
+    async def run(self, message: Message) -> None:
+        """Work on the batch that a message names; raises TandemError `message.unknown_batch` when there is none."""
+        services = self._services
+        batch = await services.ledger.get_batch(message.flow, message.batch)
+        if batch is None:
+            raise TandemError("message.unknown_batch", f"batch {message.batch} of {message.flow}")
+        if batch.state is BatchState.CLOSED or message.attempt < batch.attempt:
+            services.events("message_dropped", flow=batch.flow, batch=batch.id, attempt=float(message.attempt))
+            return
+        state = await services.ledger.poll_state()
+        settings = services.settings(batch.flow, state.flows)
+        if batch.kind is RunKind.SCHEDULED and (not settings.started or is_asleep(settings.sleep, services.clock())):
+            await self._record.park(batch)
+            return
+        pause = self._pause(batch, state)
+        if pause is not None:
+            await self._record.postpone(batch, pause, Transient(f"{self._system(batch)}.throttled"))
+            return
+        async with AsyncExitStack() as slots:
+            if await self._take_slots(batch, slots):
+                await self._work(batch, settings)
+            else:
+                await self._record.postpone(batch, _SOON, Transient(f"{self._system(batch)}.throttled"))
+
+    def _system(self, batch: Batch) -> str:
+        return self._services.mapping(batch.flow).system(batch.side)
+
+    def _pause(self, batch: Batch, state: PollState) -> float | None:
+        """Return the seconds that an account of this flow must still pause, None when none must."""
+        mapping, now = self._services.mapping(batch.flow), self._services.clock()
+        throttles = [state.throttles.get(mapping.system(side)) for side in Side]
+        left = [(throttle.pause_until - now).total_seconds() for throttle in throttles if throttle and throttle.pause_until]
+        return max((seconds for seconds in left if seconds > 0), default=None)
+
+    async def _take_slots(self, batch: Batch, stack: AsyncExitStack) -> bool:
+        """Lease a slot of each account for this message, so that many instances behave as one client (design 6)."""
+        services, mapping = self._services, self._services.mapping(batch.flow)
+        holder, until = f"{batch.id}.{batch.attempt}.{services.new_id()}", services.clock() + _SLOT_LEASE
+        for system in sorted({mapping.system(side) for side in Side}):
+            number = (services.limits.slots or {}).get(system)
+            if number is None:
+                continue
+            slot = await services.ledger.take_slot(system, holder, number, until)
+            if slot is None:
+                return False
+            stack.push_async_callback(services.ledger.free_slot, system, slot, holder)
+        return True
+
+    async def _work(self, batch: Batch, settings: FlowSettings) -> None:
+        services, mapping = self._services, self._services.mapping(batch.flow)
+        work = BatchWork.start(batch, mapping)
+        try:
+            desk, unknown = await open_desk(services, mapping)
+            if unknown:
+                await self._tell_unknown(work, unknown)
+            await self._drop_echoes(work)
+            for _ in range(_LOOKS):
+                if not work.active():
+                    break
+                await self._look(work, desk)
+        except Transient as error:
+            await self._record.postpone(batch, error.retry_after or _SOON * (1 + batch.attempt), error)
+            return
+        except Denied as error:
+            await stop_flow(services, settings, error)
+            await self._record.park(batch)
+            return
+        for job in work.active():
+            job.put_off(_SOON, Stale("ledger.changed_meanwhile", record_id=job.id))
+        await self._record.finish(work)
+
+    async def _tell_unknown(self, work: BatchWork, unknown: dict[str, TandemError]) -> None:
+        now = self._services.clock()
+        await self._services.ledger.save_failures([Failure.of(error, work.mapping.flow, work.side, now) for error in unknown.values()])
+
+    async def _drop_echoes(self, work: BatchWork) -> None:
+        """End records whose stamp is the one that the binding keeps: nothing happened since we saw or wrote them (law 5)."""
+        stamped = [job for job in work.active() if job.item.stamp is not None and not job.item.deleted]
+        known = await self._services.ledger.stamps(work.mapping.flow, work.side, [job.id for job in stamped])
+        for job in stamped:
+            stamp, state = known.get(job.id, (None, None))
+            if state is BindingState.BOUND and stamp == job.item.stamp:
+                job.end(Outcome.UNCHANGED)
+
+    async def _look(self, work: BatchWork, desk: Desk) -> None:
+        """Take one look at every record that still needs work."""
+        jobs = work.active()
+        await self._read.load(work, jobs)
+        jobs = [job for job in jobs if job.open]
+        desk = await with_references(self._services, desk, [(side, row) for job in jobs for side, row in job.rows.items()])
+        unbound = [job for job in jobs if job.binding is None or job.binding.state is BindingState.REFUSED]
+        to_create = [job for job in jobs if job.binding and job.binding.state is BindingState.CREATING and work.side.other not in job.rows]
+        if unbound:
+            to_create += await self._match.run(work, desk, unbound)
+        if to_create:
+            await self._create.run(work, desk, to_create)
+        for job in jobs:
+            if job.open and job.binding is not None and len(job.rows) == len(Side):
+                self._plan(work, desk, job)
+        await self._apply.run(work, [job for job in jobs if job.open and job.plan is not None])
+
+    def _plan(self, work: BatchWork, desk: Desk, job: Job) -> None:
+        """Plan one record; a fault of our own on one record must not stop the others (law 13)."""
+        assert job.binding is not None  # noqa: S101 - the caller looked
+        try:
+            job.plan = plan_record(desk, job.binding, job.rows, self._covered(desk, job))
+        except TandemError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - the record is kept as a failure; the type is all that may be told of it
+            job.fail(TandemError("sync.internal", type(fault).__name__, record_id=job.id), Outcome.FAILED)
+            return
+        self._note_decisions(work, desk, job)
+
+    def _covered(self, desk: Desk, job: Job) -> dict[str, Value]:
+        """Return the Creatio values that our last write covered, as long as nobody changed them since (law 8)."""
+        rows = {row.key: row for row in desk.rows}
+        creatio = job.rows[Side.CREATIO]
+        return {
+            key: value
+            for key, value in job.overwritten.items()
+            if same(rows[key], value_on(rows[key], Side.CREATIO, creatio), job.covering[key])
+        }
+
+    def _note_decisions(self, work: BatchWork, desk: Desk, job: Job) -> None:
+        plan = job.plan
+        assert plan is not None  # noqa: S101 - just made
+        held = {decision.row.key for decision in plan.of(Action.HELD)} | job.left_out
+        job.errors = {key: error for key, error in job.errors.items() if key in held}
+        job.conflicts, job.waiting, now = {}, [], self._services.clock()
+        for problem in plan.of(Action.PROBLEM):
+            source = problem.to.other if problem.to else work.side
+            system, entity = desk.mapping.system(source), desk.mapping.entity(source)
+            record_id = plan.rows[source].id
+            job.errors[problem.row.key] = Rejected(
+                problem.code, problem.detail, system=system, entity=entity, record_id=record_id, field=problem.row.key
+            )
+        for conflict in plan.of(Action.CONFLICT):
+            job.conflicts[conflict.row.key] = (conflict.code, ())
+        for pending in plan.of(Action.PENDING):
+            if pending.waits_for:
+                source = pending.to.other if pending.to else work.side
+                job.waiting.append(Waiting(*pending.waits_for, desk.mapping.flow, source, plan.rows[source].id, pending.row.key, now))
