@@ -117,6 +117,23 @@ def test_a_ledger_without_an_account_of_its_own_uses_the_hosts() -> None:
     )
 
 
+async def test_identities_are_used_over_https_for_both_services() -> None:
+    """A managed identity, or what the developer is logged in with, opens both clients; nothing is sent before it is used."""
+    for settings, kind in (
+        ({"S__credential": "managedidentity", "S__clientId": "id"}, "ManagedIdentityCredential"),
+        ({}, "DefaultAzureCredential"),
+    ):
+        storage = open_storage({"S__accountName": "acct", **settings}, "S")
+        tables, queues = storage.tables(), storage.queues()
+        assert (tables.url, queues.url) == ("https://acct.table.core.windows.net", "https://acct.queue.core.windows.net/")
+        assert type(tables.credential).__name__ == type(queues.credential).__name__ == kind
+        assert storage.tables() is tables
+        await storage.close()
+        assert storage.tables() is not tables
+        await storage.close()
+        assert storage.meter.requests == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
