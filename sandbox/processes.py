@@ -22,6 +22,7 @@ from shared.settings import IDENTITY_SUFFIXES, STORAGE_PREFIXES, Settings, setti
 TENANT: Final = "00000000-0000-0000-0000-00000000aaaa"
 ENTRA_CLIENT_ID: Final = "00000000-0000-0000-0000-00000000c11e"
 CREATIO_CLIENT_ID: Final = "tandem-client"
+CREATIO_USER: Final = "integration"
 _HOST: Final = "host"
 
 
@@ -187,7 +188,15 @@ class Sandbox:
         for problem in started:
             if isinstance(problem, BaseException):
                 raise problem
-        self.settings = {**self._own_settings(), **self.given}
+        own = self._own_settings()
+        if "creatio" in self.children:
+            own["CREATIO_INTEGRATION_CONTACT_ID"] = await self._integration_contact()
+        self.settings = {**own, **self.given}
+
+    async def _integration_contact(self) -> str:
+        """Look up what an administrator would copy from the user's page: the contact of the integration user."""
+        users = await self.control("creatio").rows("SysAdminUnit")
+        return next(str(user["ContactId"]) for user in users if user["Name"] == CREATIO_USER)
 
     def _is_wanted(self, name: str) -> bool:
         """Tell whether a program is needed: not where the settings from outside name another server already."""
@@ -203,7 +212,7 @@ class Sandbox:
 
     def _server_programs(self) -> list[Program]:
         ports, own = self.ports, self._secrets
-        creatio_settings = json.dumps({"client_id": CREATIO_CLIENT_ID, "client_secret": own["creatio"]})
+        creatio_settings = json.dumps({"username": CREATIO_USER, "client_id": CREATIO_CLIENT_ID, "client_secret": own["creatio"]})
         environment = child_environment()
         azurite = ("sandbox.emulator", "--blob-port", ports.blob, "--queue-port", ports.queue, "--table-port", ports.table)
         creatio = (

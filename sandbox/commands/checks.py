@@ -36,7 +36,7 @@ def test_all(arguments: list[str]) -> int:
 def _checked_tests(arguments: list[str]) -> int:
     failed = lint([])
     workers = [] if any(argument.startswith("-n") for argument in arguments) else ["-n", "2"]
-    command = [sys.executable, "-m", "pytest", "-q", *workers, "--dist", "loadfile", *arguments]
+    command = [sys.executable, "-m", "pytest", *workers, "--dist", "loadfile", *arguments]
     note = " (a check failed, so the command fails even if they pass)" if failed else ""
     print(f"Tests (pytest){note}", flush=True)
     # Nothing is printed after pytest: its last line is the result that people and machines look for.

@@ -21,7 +21,7 @@ from sandbox.processes import Ports, Sandbox
 from shared.core.errors import ConfigError
 from shared.settings import IDENTITY_SUFFIXES, STORAGE_PREFIXES, setting_names
 
-FOLDER: Final = ROOT / ".sandbox"
+FOLDER: Final = ROOT / ".sandbox" / "up"
 _STATE: Final = FOLDER / "up.json"
 _PORT_SETTINGS: Final = {
     "UP_PORT": "host",
@@ -52,7 +52,7 @@ def up(_arguments: list[str]) -> int:
     print(f"Running after {time.monotonic() - begun:.0f} s. Both systems poll every few seconds.\n")
     for title, address in _addresses(sandbox).items():
         print(f"  {title:<24} {address}")
-    print(f"\nLogs and settings lie in {FOLDER.name}/. Stop it with: make down (python -m sandbox down)")
+    print(f"\nLogs and settings lie in {FOLDER.relative_to(ROOT)}. Stop it with: make down (python -m sandbox down)")
     return 0
 
 
