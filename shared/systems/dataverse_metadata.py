@@ -13,7 +13,6 @@ from shared.systems.dataverse_wire import MODIFIED_BY, MODIFIED_ON
 
 _T = TypeVar("_T")
 _NAMES_A_REQUEST = 40
-_MISSING = frozenset({f"{SYSTEM}.not_found", f"{SYSTEM}.unknown_entity"})
 
 
 class Metadata:
@@ -42,6 +41,8 @@ class Metadata:
             return known
         try:
             body = await self._get_json(tables.definition_url(entity))
+        except Rejected as error:  # the request names nothing but the table
+            raise Rejected(f"{SYSTEM}.unknown_entity", error.said, system=SYSTEM, entity=entity, request_id=error.request_id) from None
         except TandemError as error:
             raise _of_entity(error, entity) from error.__cause__
         except ValueError as problem:  # a name that can't be one
@@ -105,8 +106,6 @@ class Metadata:
 
 
 def _of_entity(error: TandemError, entity: str) -> TandemError:
-    if error.code in _MISSING:
-        return Rejected(f"{SYSTEM}.unknown_entity", error.said, system=SYSTEM, entity=entity, request_id=error.request_id)
     error.entity = error.entity or entity
     return error
 
