@@ -192,6 +192,7 @@ class Sandbox:
         if "creatio" in self.children:
             own["CREATIO_INTEGRATION_CONTACT_ID"] = await self._integration_contact()
         self.settings = {**own, **self.given}
+        Settings.from_environ(self.settings)  # all problems at once, before anything is filled or runs
 
     async def _integration_contact(self) -> str:
         """Look up what an administrator would copy from the user's page: the contact of the integration user."""
@@ -279,7 +280,6 @@ class Sandbox:
         return settings
 
     async def _start_host(self) -> None:
-        Settings.from_environ(self.settings)  # all problems at once, before anything of the app runs
         file = self.directory / "local.settings.json"
         file.touch(mode=0o600)
         file.write_text(json.dumps({"IsEncrypted": False, "Values": self.settings}, indent=2), encoding="utf-8")
@@ -300,9 +300,15 @@ class Sandbox:
         self._fix_ports(program, self.children[_HOST])
 
 
+def app_setting_names() -> frozenset[str]:
+    """Return the name of every setting of the app, those of a storage identity included."""
+    identity = (f"{prefix}__{suffix}" for prefix in STORAGE_PREFIXES for suffix in IDENTITY_SUFFIXES)
+    return frozenset((*setting_names(), *identity))
+
+
 def child_environment() -> dict[str, str]:
     """Return this process's environment without the app's settings, which reach the host through its settings file only."""
-    ours = {*setting_names(), *(f"{prefix}__{suffix}" for prefix in STORAGE_PREFIXES for suffix in IDENTITY_SUFFIXES)}
+    ours = app_setting_names()
     kept = {name: text for name, text in os.environ.items() if name not in ours}
     return kept | {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
 

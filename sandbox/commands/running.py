@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from sandbox.child import ROOT, SandboxError, end_group, is_ours
-from sandbox.processes import Ports, Sandbox
+from sandbox.processes import Ports, Sandbox, app_setting_names
 from shared.core.errors import ConfigError
-from shared.settings import IDENTITY_SUFFIXES, STORAGE_PREFIXES, setting_names
 
 FOLDER: Final = ROOT / ".sandbox" / "up"
 _STATE: Final = FOLDER / "up.json"
@@ -95,7 +94,7 @@ async def _fill(sandbox: Sandbox) -> None:
 
 def _given(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the app's settings that are set from outside: by UP_SETTINGS, and over it by the environment."""
-    names = {*setting_names(), *(f"{prefix}__{suffix}" for prefix in STORAGE_PREFIXES for suffix in IDENTITY_SUFFIXES)}
+    names = app_setting_names()
     values: dict[str, str] = {}
     if file := environ.get("UP_SETTINGS"):
         try:

@@ -89,17 +89,35 @@ async def test_a_killed_stand_in_comes_back_at_its_address_with_its_rows(tmp_pat
 
 
 async def test_wrong_settings_stop_everything_again(tmp_path: Path) -> None:
-    """A sandbox that can't be completed leaves no process behind."""
+    """A sandbox that can't be completed is not filled and leaves no process behind."""
     opened: list[Sandbox] = []
 
-    async def remember(sandbox: Sandbox) -> None:
-        opened.append(sandbox)
-        assert all(child.running for child in sandbox.children.values())
+    class Watched(Sandbox):
+        def _server_programs(self) -> list[Program]:
+            opened.append(self)
+            return super()._server_programs()
+
+    async def fill(_sandbox: Sandbox) -> None:
+        raise AssertionError("it was filled")
 
     with pytest.raises(ConfigError, match="CREATIO_AUTH: got 'ntlm'"):
-        async with Sandbox.start(tmp_path, settings={"CREATIO_AUTH": "ntlm"}, before_host=remember):
+        async with Watched.start(tmp_path, settings={"CREATIO_AUTH": "ntlm"}, before_host=fill):
             pass
     assert opened[0].children.keys() == {"azurite", "creatio", "dataverse", "entra"}
+    assert not any(child.running for child in opened[0].children.values())
+
+
+async def test_a_failure_before_the_host_stops_everything_again(tmp_path: Path) -> None:
+    """When filling fails, its error comes through and the servers are stopped."""
+    opened: list[Sandbox] = []
+
+    async def fill(sandbox: Sandbox) -> None:
+        opened.append(sandbox)
+        assert all(child.running for child in sandbox.children.values())
+        raise ValueError("no data")
+
+    with pytest.raises(ValueError, match="no data"):
+        await Sandbox.open(tmp_path, before_host=fill)
     assert not any(child.running for child in opened[0].children.values())
 
 
