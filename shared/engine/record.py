@@ -11,7 +11,6 @@ from shared.core.binding import Binding, BindingState
 from shared.core.errors import TandemError, Transient
 from shared.core.records import Side
 from shared.core.work import (
-    BATCH_SIZE,
     MESSAGE_VERSION,
     AccountThrottle,
     Batch,
@@ -22,11 +21,11 @@ from shared.core.work import (
     Message,
     Outcome,
     RunKind,
-    Waiting,
 )
 from shared.engine.jobs import BatchWork, Job, counts_of, note_of, resolved
-from shared.engine.poll import reopened, send_batches
+from shared.engine.poll import reopened
 from shared.engine.services import Services
+from shared.engine.wake import ready, wake
 
 _MOST_ATTEMPTS = 40
 """A record that was put off so often, for another reason than an outage, needs a person."""
@@ -151,40 +150,15 @@ class Record:
         if not waiting:
             return
         await self._services.ledger.save_waiting(waiting)
-        for flow, side in {(row.target_flow, row.target_side) for row in waiting}:
-            rows = [row for row in waiting if (row.target_flow, row.target_side) == (flow, side)]
-            bindings = await self._services.ledger.bindings(flow, side, {row.target_id for row in rows})
-            there = {record_id for record_id, binding in bindings.items() if binding.state is BindingState.BOUND}
-            await self._enqueue(work, [row for row in rows if row.target_id in there])
+        await wake(self._services, await ready(self._services, waiting), work.batch.run)
 
     async def _wake(self, work: BatchWork, jobs: Sequence[Job]) -> None:
         """Enqueue the records that wait for one of the records just bound."""
         for side in Side:
             ids = {job.binding.id_on(side) or "" for job in jobs if job.binding}
             if ids:
-                await self._enqueue(work, await self._services.ledger.waiting_for(work.mapping.flow, side, ids))
-
-    async def _enqueue(self, work: BatchWork, rows: Sequence[Waiting]) -> None:
-        if not rows:
-            return
-        now = self._services.clock()
-        for flow, side in sorted({(row.flow, row.side) for row in rows}):
-            ids = sorted({row.record_id for row in rows if (row.flow, row.side) == (flow, side)})
-            batches = [
-                Batch(
-                    self._services.new_id(),
-                    flow,
-                    side,
-                    work.batch.run,
-                    RunKind.SCHEDULED,
-                    [BatchItem(record_id) for record_id in ids[start : start + BATCH_SIZE]],
-                    now,
-                    touched=now,
-                )
-                for start in range(0, len(ids), BATCH_SIZE)
-            ]
-            await send_batches(self._services, batches)
-        await self._services.ledger.clear_waiting(rows)
+                rows = await self._services.ledger.waiting_for(work.mapping.flow, side, ids)
+                await wake(self._services, rows, work.batch.run)
 
     async def _release(self, work: BatchWork, jobs: Sequence[Job]) -> None:
         """Give reservations back when their record has its binding, or will not get one; an open create keeps them (law 7)."""

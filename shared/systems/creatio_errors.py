@@ -66,7 +66,6 @@ _RULES: tuple[_Rule, ...] = (
     _rule(r"The property '(?P<field>\w+)' does not exist on type", Rejected, "unknown_column"),
     _rule(r"Column by path (?P<field>[\w./]+) not found", Rejected, "unknown_column"),
     _rule(r"No HTTP resource was found that matches|No type was found that matches the controller", Rejected, "unknown_entity"),
-    _rule(r"Resource not found for the segment", Rejected, "unknown_entity"),
     _rule(r"(?:Column|Field) [\"']?(?P<field>\w+)[\"']? is required", Rejected, "required"),
     _rule(r"null value in column \"?(?P<field>\w+)\"?", Rejected, "required"),
     _rule(r"Cannot insert the value NULL into column '(?P<field>\w+)'", Rejected, "required"),

@@ -4,6 +4,7 @@ Creatio has no ETags, so a batch begins and ends with reads of the rows it touch
 write, the last what is there after it (server rules and defaults included, times as stored: the 201 answer shows other digits).
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from shared.systems.creatio_service import not_executed, rows_of
 from shared.systems.creatio_values import write_body
 from shared.systems.creatio_wire import MOST_IDS, Part, chunks, collection_url, ids_filter, read_id, read_row, record_url
 
+_LENGTH = re.compile(r"character varying\((\d{1,9})\)")
 ALWAYS = ("Id", "ModifiedOn", "ModifiedById")
 """Columns of every read of rows: who, when, by whom."""
 
@@ -140,7 +142,7 @@ class WriteBatch:
         if answer is None:
             return WriteResult(write.id, row, error=not_executed(asked))
         if failed(answer):  # a create may have inserted the row all the same: creatio.md 2.4
-            return WriteResult(write.id, row, error=error_of(answer, asked))
+            return WriteResult(write.id, row, error=_with_field(error_of(answer, asked), write, self._model))
         if isinstance(state, TandemError):
             return WriteResult(write.id, error=about(state, name, write.id))
         if write.kind is WriteKind.DELETE:
@@ -198,6 +200,18 @@ def _write_part(model: Model, write: Write) -> Part:
     if write.kind is WriteKind.CREATE:
         return Part("POST", model.name, {"Id": write.id.lower(), **body})
     return Part("PATCH", url, body)
+
+
+def _with_field(error: TandemError, write: Write, model: Model) -> TandemError:
+    """Name the column of an overflow that PostgreSQL does not name: the only text of the write that is longer than the type it names."""
+    length = _LENGTH.search(error.said)
+    if error.code != "creatio.too_long" or error.field or length is None:
+        return error
+    longer = [name for name, value in write.values.items() if isinstance(value, str) and len(value) > int(length[1])]
+    if len(longer) != 1:
+        return error
+    facts = {"system": SYSTEM, "entity": model.name, "record_id": write.id, "request_id": error.request_id, "field": longer[0]}
+    return Rejected(error.code, error.said, **facts)
 
 
 def _differing(found: Row | TandemError | None, seen: Row | None) -> Row | None:
