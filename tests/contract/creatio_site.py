@@ -1,0 +1,144 @@
+"""A Creatio stand-in with its identity service for one test, and the adapter that talks to it."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from sandbox.creatio.app import create_creatio
+from sandbox.serve import AsgiApp, Receive, Scope, Send, serving
+from shared.core.records import ChangePage
+from shared.systems.creatio import Creatio, creatio_error
+from shared.systems.creatio_login import FormsLogin, OAuthLogin
+from shared.systems.web import Web
+
+INTEGRATION = "4d21891b-93f2-5608-b104-93714d3be012"
+"""Contact of the stand-in's integration user, as its control API shows it."""
+
+
+async def no_wait(_: float) -> None:
+    """Wait for nothing: back-off is tested elsewhere."""
+
+
+@dataclass
+class Site:
+    """One running stand-in: its control API in words, and adapters for it."""
+
+    url: str
+    identity: str
+    control: httpx.AsyncClient
+    _adapters: list[Creatio] = field(default_factory=list)
+
+    def creatio(self, *, auth: str = "oauth", **options: Any) -> Creatio:
+        """Make an adapter with a client and a login of its own."""
+        client = httpx.AsyncClient(timeout=30)
+        login = (
+            FormsLogin(client, self.url, "integration", "integration-password")
+            if auth == "forms"
+            else OAuthLogin(client, self.identity, "tandem-client", "tandem-secret")
+        )
+        web = Web("creatio", self.url, client, login, error=creatio_error, sleep=no_wait)
+        made = Creatio(web, **options)
+        self._adapters.append(made)
+        return made
+
+    async def seed(self, rows: Sequence[Mapping[str, Any]], entity: str = "Account") -> list[str]:
+        """Insert rows as they stand; return their ids."""
+        return (await self._call("POST", "seed", {"entity": entity, "rows": list(rows)}))["ids"]
+
+    async def edit(self, record_id: str, values: Mapping[str, Any], entity: str = "Account") -> None:
+        """Save a record as a user."""
+        await self._call("POST", "edit", {"entity": entity, "id": record_id, "values": dict(values)})
+
+    async def delete(self, record_id: str, entity: str = "Account") -> None:
+        """Delete a record as a user."""
+        await self._call("POST", "delete", {"entity": entity, "id": record_id})
+
+    async def row(self, record_id: str, entity: str = "Account") -> dict[str, Any] | None:
+        """Return a stored row."""
+        response = await self.control.get("/_control/row", params={"entity": entity, "id": record_id})
+        return response.raise_for_status().json()["row"]
+
+    async def chaos(self, *rules: Mapping[str, Any]) -> None:
+        """Put chaos rules in force."""
+        await self._call("PUT", "chaos", {"seed": 1, "rules": list(rules)})
+
+    async def settings(self, **switches: Any) -> None:
+        """Set switches."""
+        await self._call("PUT", "settings", switches)
+
+    async def skew(self, seconds: float) -> None:
+        """Move the server's clock."""
+        await self._call("POST", "clock", {"skew_seconds": seconds})
+
+    async def counts(self) -> dict[str, Any]:
+        """Return the request counts."""
+        return (await self.control.get("/_control/requests")).raise_for_status().json()
+
+    async def reset_counts(self) -> None:
+        """Count from zero."""
+        await self._call("POST", "requests/reset", {})
+
+    async def close(self) -> None:
+        """Close the adapters."""
+        for adapter in self._adapters:
+            await adapter.close()
+
+    async def _call(self, method: str, path: str, body: Any) -> Any:
+        response = await self.control.request(method, f"/_control/{path}", json=body)
+        assert response.is_success, response.text
+        return response.json() if response.content else None
+
+
+@dataclass
+class Door:
+    """An address that leads to the app of the test in hand: a server starts once a module, a fresh stand-in for each test."""
+
+    app: AsgiApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on to the present app."""
+        assert self.app is not None
+        await self.app(scope, receive, send)
+
+
+@dataclass(frozen=True)
+class Doors:
+    """The addresses of a stand-in and of its identity service."""
+
+    site: Door
+    site_url: str
+    identity: Door
+    identity_url: str
+
+    @asynccontextmanager
+    async def creatio(self, **settings: Any) -> AsyncIterator[Site]:
+        """Put a fresh stand-in behind the doors, with some switches set."""
+        made = create_creatio(settings)
+        self.site.app, self.identity.app = made.app, made.identity
+        async with httpx.AsyncClient(base_url=self.site_url, timeout=30) as control:
+            site = Site(self.site_url, self.identity_url, control)
+            try:
+                yield site
+            finally:
+                await site.close()
+
+
+@contextmanager
+def open_doors() -> Iterator[Doors]:
+    """Serve both doors."""
+    site, identity = Door(), Door()
+    with serving(site) as site_url, serving(identity) as identity_url:
+        yield Doors(site, site_url, identity, identity_url)
+
+
+async def walk(adapter: Creatio, position: str | None = None, *, since: Any = None, entity: str = "Account") -> list[ChangePage]:
+    """Read a chain of changes to its end."""
+    return [page async for page in adapter.changes(entity, (), position, since)]
+
+
+def ids_of(pages: Sequence[ChangePage]) -> list[str]:
+    """Return the ids announced by some pages, in order."""
+    return [change.id for page in pages for change in page.changes]
