@@ -126,7 +126,7 @@ class Reads:
         for column in entity.stored:
             if query.select is None or column.name in query.select:
                 write = fragment(column, text_decimals=view.text_decimals)
-                if translate and column.localizable:
+                if translate and column.name == "Name":
                     write = _translated(write, translate)
                 writers.append((column.name, f'"{column.name}":', write))
         streams = [c for c in entity.streams if query.select is None or c.name in query.select]

@@ -40,7 +40,7 @@ _AUDIT: dict[str, dict[str, Any]] = {
     "ModifiedById": {"type": "Guid", "lookup": "Contact", "navigation": "ModifiedBy"},
     "ProcessListeners": {"type": "Int"},
 }
-_LOOKUP = {"Name": {"type": "Text250", "required": True, "localizable": True}, "Description": {"type": "Text250"}}
+_LOOKUP = {"Name": {"type": "Text250", "required": True}, "Description": {"type": "Text250"}}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Column:
     default: Any = None
     navigation: str | None = None
     target: str | None = None
-    localizable: bool = False
 
     @property
     def edm(self) -> str:
@@ -137,7 +136,6 @@ def _column(name: str, facts: Mapping[str, Any]) -> Column:
         default=facts.get("default"),
         navigation=facts.get("navigation"),
         target=facts.get("lookup"),
-        localizable=bool(facts.get("localizable")),
     )
 
 
