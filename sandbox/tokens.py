@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jwt
-from jwt.types import Options
 
 _ALGORITHM = "HS256"
 
@@ -25,6 +24,11 @@ def sign_token(claims: Mapping[str, Any], shared_key: str) -> str:
 
 def read_token(token: str, shared_key: str, audiences: Sequence[str]) -> dict[str, Any]:
     """Return a token's claims; raise `TokenError` when it is foreign, expired or made for another audience."""
-    needed: Options = {"require": ["exp", "iat", "aud", "appid"]}
-    claims: dict[str, Any] = jwt.decode(token, _key(shared_key), [_ALGORITHM], needed, audience=list(audiences))
+    claims: dict[str, Any] = jwt.decode(
+        token,
+        _key(shared_key),
+        algorithms=[_ALGORITHM],
+        audience=list(audiences),
+        options={"require": ["exp", "iat", "aud", "appid"]},
+    )
     return claims
