@@ -1,9 +1,9 @@
 """`up` and `down`: a sandbox that stays, for a person to look at.
 
 Their settings: UP_PORT, UP_CREATIO_PORT, UP_IDENTITY_PORT, UP_DATAVERSE_PORT, UP_ENTRA_PORT, UP_BLOB_PORT, UP_QUEUE_PORT,
-UP_TABLE_PORT (free ports by default) and UP_SETTINGS (a local.settings.json whose values are used as if they stood in the
-environment). Every setting of the app that is set wins over the sandbox's own, and a system that is named that way is neither
-started nor filled.
+UP_TABLE_PORT (free ports by default), UP_FOLDER (for data, logs and state; .sandbox/up by default; emptied by `up`) and UP_SETTINGS
+(a local.settings.json whose values are used as if they stood in the environment). Every setting of the app that is set wins over
+the sandbox's own, and a system that is named that way is neither started nor filled.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from sandbox.child import ROOT, SandboxError, end_group, is_ours
 from sandbox.processes import Ports, Sandbox, app_setting_names
 from shared.core.errors import ConfigError
 
-FOLDER: Final = ROOT / ".sandbox" / "up"
+FOLDER: Final = Path(os.environ.get("UP_FOLDER") or ROOT / ".sandbox" / "up").resolve()
 _STATE: Final = FOLDER / "up.json"
 _PORT_SETTINGS: Final = {
     "UP_PORT": "host",
@@ -51,7 +51,7 @@ def up(_arguments: list[str]) -> int:
     print(f"Running after {time.monotonic() - begun:.0f} s. Both systems poll every few seconds.\n")
     for title, address in _addresses(sandbox).items():
         print(f"  {title:<24} {address}")
-    print(f"\nLogs and settings lie in {FOLDER.relative_to(ROOT)}. Stop it with: make down (python -m sandbox down)")
+    print(f"\nLogs and settings lie in {FOLDER}. Stop it with: make down (python -m sandbox down)")
     return 0
 
 

@@ -1,42 +1,62 @@
 """`up` and `down`, as a person uses them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
-from sandbox.child import SandboxError
-from sandbox.commands import running
+from sandbox.processes import child_environment
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let `up` work in a folder of this test, so that one that runs in this checkout is left alone."""
-    monkeypatch.setattr(running, "FOLDER", tmp_path / "up")
-    monkeypatch.setattr(running, "_STATE", tmp_path / "up" / "up.json")
-    monkeypatch.setattr(running, "ROOT", tmp_path)
-    for name in (*running._PORT_SETTINGS, "UP_SETTINGS", *running.app_setting_names()):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "up"
+def run(command: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run `up` or `down` as a process of its own, in a folder of this test, so that one of this checkout is left alone."""
+    environment = {name: text for name, text in child_environment().items() if not name.startswith("UP_")}
+    code = f"from sandbox.__main__ import main; raise SystemExit(main(['{command}']))"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment | {"UP_FOLDER": str(folder), "PYTHONUTF8": "1"} | settings,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
 
 
-def test_up_leaves_it_running_and_down_stops_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_up_leaves_it_running_and_down_stops_it(tmp_path: Path) -> None:
     """After `up` the app runs at the printed address; a second `up` is refused; after `down` nothing answers."""
+    folder = tmp_path / "up"
     try:
-        assert running.up([]) == 0
-        shown = capsys.readouterr().out
-        address = json.loads((folder / "local.settings.json").read_text(encoding="utf-8"))["Values"]["CREATIO_BASE_URL"]
-        assert address in shown
-        host = next(line.split()[-1] for line in shown.splitlines() if "local host" in line)
-        assert httpx.get(f"{host}/admin/host/ping", trust_env=False).status_code == 200
-        with pytest.raises(SandboxError, match="running already .*make down"):
-            running.up([])
+        started = run("up", folder)
+        assert started.returncode == 0, started.stdout + started.stderr
+        shown = {line[:26].strip(): line[26:].strip() for line in started.stdout.splitlines() if line.startswith("  ")}
+        values = json.loads((folder / "local.settings.json").read_text(encoding="utf-8"))["Values"]
+        assert (shown["Creatio"], shown["Dataverse"]) == (values["CREATIO_BASE_URL"], values["DATAVERSE_URL"])
+        host = shown["local host (the app)"]
+        key = {"x-functions-key": shown["master key of the host"]}
+        assert httpx.get(f"{host}/admin/host/ping", headers=key, trust_env=False).status_code == 200
+        again = run("up", folder)
+        assert again.returncode == 1
+        assert "running already" in again.stderr
     finally:
-        assert running.down([]) == 0
-    assert "Stopped host." in capsys.readouterr().out
-    for gone in (host, address):
+        stopped = run("down", folder)
+    assert stopped.returncode == 0
+    assert "Stopped host." in stopped.stdout
+    for gone in (host, shown["Creatio"]):
         with pytest.raises(httpx.ConnectError):
             httpx.get(gone, trust_env=False)
-    assert running.down([]) == 0
-    assert "Nothing is running." in capsys.readouterr().out
+    assert "Nothing is running." in run("down", folder).stdout
+
+
+def test_wrong_settings_are_said_without_a_traceback(tmp_path: Path) -> None:
+    """With settings that do not make a whole, `up` names the problems and leaves nothing running."""
+    done = run("up", tmp_path / "up", CREATIO_AUTH="ntlm")
+    assert done.returncode == 1
+    assert "CREATIO_AUTH: got 'ntlm', allowed oauth, forms" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "up" / "up.json").exists()

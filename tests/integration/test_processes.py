@@ -10,6 +10,12 @@ from sandbox.processes import Sandbox, child_environment
 from shared.core.errors import ConfigError
 from shared.settings import Settings
 
+OTHERS = {
+    "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+    "DATAVERSE_URL": "https://example.crm.dynamics.com",
+    "DATAVERSE_AUTH": "managed_identity",
+}
+
 
 def program(name: str, *arguments: str, addresses: tuple[str, ...]) -> Program:
     """Describe a program that runs with this machine's environment."""
@@ -71,7 +77,7 @@ async def test_the_settings_point_at_what_was_started(tmp_path: Path) -> None:
 
 async def test_a_killed_stand_in_comes_back_at_its_address_with_its_rows(tmp_path: Path) -> None:
     """After a crash and a restart the address is the same and what was stored is still there."""
-    sandbox = Sandbox(tmp_path, given={"AzureWebJobsStorage": "x", "DATAVERSE_URL": "https://example.crm.dynamics.com"})
+    sandbox = Sandbox(tmp_path, given=OTHERS)
     try:
         await sandbox._start_servers()
         assert sandbox.children.keys() == {"creatio"}

@@ -75,9 +75,11 @@ def test_every_command_that_a_page_names_exists(name: str) -> None:
     assert set(named) <= {command.name for command in COMMANDS}
 
 
-def test_the_port_settings_of_up_are_documented() -> None:
-    """README names every port that `up` lets people choose, and no other."""
-    assert set(re.findall(r"`(UP_\w*PORT)`", page("README.md"))) == set(_PORT_SETTINGS)
+def test_the_settings_of_up_are_documented() -> None:
+    """README names every setting of `up`, and no other."""
+    used = set(_PORT_SETTINGS) | set(re.findall(r'environ\.get\("(UP_\w+)"', page("sandbox/commands/running.py")))
+    assert set(re.findall(r"\bUP_\w+", page("README.md"))) == used
+    assert used > set(_PORT_SETTINGS)
 
 
 def test_every_error_code_has_its_section() -> None:
