@@ -10,7 +10,7 @@ The `etag` of a Binding holds the row's ETag and what the rows looked like when 
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -20,6 +20,7 @@ from shared.core.records import Side, Stamp
 from shared.core.work import LEDGER_VERSION
 from shared.ledger.encoding import decode_time, encode_part, encode_time, join_text, make_key, split_text
 from shared.ledger.packing import VERSION, broken_row, check_version, pack_fields, unpack_fields
+from shared.ledger.recent import Recent
 from shared.ledger.tables import ANY_ETAG, ChangeKind, RowChange, RowConflict, StoredRow, Table, chunk_changes, new_token, side_by_side
 
 _KIND: Final = "binding"
@@ -81,32 +82,55 @@ class BindingRows:
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self._pointers: Recent[tuple[str, str], str] = Recent()
 
     async def read(self, flow: str, side: Side, ids: Collection[str]) -> dict[str, Binding]:
-        """Read bindings by ids of one side: one request an id, two where a Dynamics id leads through its pointer."""
-        partition = encode_part(flow)
+        """Read bindings by ids of one side: one request an id, two where a Dynamics id leads through a pointer not met lately."""
         wanted = list(dict.fromkeys(ids))
-        rows = await self._table.get_many(partition, [make_key(_KEY_OF_SIDE[side], record_id) for record_id in wanted])
-        found = {record_id: row for record_id, row in zip(wanted, rows, strict=True) if row is not None}
-        pointers = {record_id: row for record_id, row in found.items() if row.properties.get(_POINTER)}
-        full_keys = [_target_key(row) for row in pointers.values()]
-        full_rows = await self._table.get_many(partition, full_keys)
-        for record_id, full_row in zip(pointers, full_rows, strict=True):
-            if full_row is None:
-                del found[record_id]
-            else:
-                found[record_id] = full_row
-        bindings = {record_id: unpack_binding(flow, row) for record_id, row in found.items()}
+        if side is Side.CREATIO:
+            return await self._read_full(flow, side, {record_id: make_key("c", record_id) for record_id in wanted})
+        known = {record_id: target for record_id in wanted if (target := self._pointers.get((flow, record_id))) is not None}
+        # A remembered pointer may be outdated: the full row decides, and the pointer is read where it does not name the id.
+        found = await self._read_full(flow, side, known)
+        partition = encode_part(flow)
+        unknown = [record_id for record_id in wanted if record_id not in found]
+        rows = await self._table.get_many(partition, [make_key("d", record_id) for record_id in unknown])
+        pointed: dict[str, str] = {}
+        for record_id, row in zip(unknown, rows, strict=True):
+            if row is not None and row.properties.get(_POINTER):
+                pointed[record_id] = self._follow(flow, record_id, row)
+            elif row is not None:
+                found[record_id] = unpack_binding(flow, row)
         # Between the two reads a binding may have let go of the id; it is then absent, and a create of it fails on its row.
+        found.update(await self._read_full(flow, side, pointed))
+        return found
+
+    async def _read_full(self, flow: str, side: Side, keys: Mapping[str, str]) -> dict[str, Binding]:
+        """Read full rows by their keys; those that hold the id asked for."""
+        rows = await self._table.get_many(encode_part(flow), list(keys.values()))
+        bindings = {record_id: unpack_binding(flow, row) for record_id, row in zip(keys, rows, strict=True) if row is not None}
         return {record_id: binding for record_id, binding in bindings.items() if binding.id_on(side) == record_id}
+
+    def _follow(self, flow: str, record_id: str, pointer: StoredRow) -> str:
+        """Return the key that a pointer leads to, and remember it."""
+        check_version(pointer.properties, _KIND)
+        if "c" not in pointer.properties:
+            raise broken_row(pointer.properties, _KIND, "a pointer without the id it points to")
+        key = make_key("c", pointer.properties["c"])
+        self._pointers.put((flow, record_id), key)
+        return key
 
     async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> dict[str, tuple[Stamp | None, BindingState]]:
         """Read only the row stamp last seen on a side and the state: one small request an id, whatever the side."""
         wanted = list(dict.fromkeys(ids))
         column = _STAMP_OF_SIDE[side]
         keys = [make_key(_KEY_OF_SIDE[side], record_id) for record_id in wanted]
-        rows = await self._table.get_many(encode_part(flow), keys, [VERSION, "st", column])
-        return {record_id: _stamp_and_state(row, column) for record_id, row in zip(wanted, rows, strict=True) if row is not None}
+        rows = await self._table.get_many(encode_part(flow), keys, [VERSION, _POINTER, "c", "st", column])
+        found = {record_id: row for record_id, row in zip(wanted, rows, strict=True) if row is not None}
+        for record_id, row in found.items():
+            if row.properties.get(_POINTER):
+                self._follow(flow, record_id, row)
+        return {record_id: _stamp_and_state(row, column) for record_id, row in found.items()}
 
     async def save(self, bindings: Sequence[Binding]) -> list[Result]:
         """Save bindings, each by its own ETag, up to a hundred rows a transaction; one result for each, in order.
@@ -233,13 +257,6 @@ def _pack_pointer(binding: Binding) -> dict[str, Any]:
 def _pointed(binding: Binding) -> str:
     stamp = binding.dynamics_stamp.encode() if binding.dynamics_stamp else ""
     return f"{binding.creatio_id or ''} {binding.state.value} {stamp}"
-
-
-def _target_key(pointer: StoredRow) -> str:
-    check_version(pointer.properties, _KIND)
-    if "c" not in pointer.properties:
-        raise broken_row(pointer.properties, _KIND, "a pointer without the id it points to")
-    return make_key("c", pointer.properties["c"])
 
 
 def _stamp_and_state(row: StoredRow, column: str) -> tuple[Stamp | None, BindingState]:

@@ -1,101 +1,101 @@
-"""Reservations of match keys (law 7): who may create a record with this key. A reservation that ran out still holds until it is retaken."""
+"""Reservations of match keys (law 7): who may create a record with this key. A reservation that ran out still holds until it is retaken.
+
+All lie in one partition, so that the keys of a record are reserved, and given back, in one transaction: all or none.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
 from shared.core.errors import Stale
-from shared.ledger.encoding import decode_time, encode_part, encode_time, make_key
+from shared.ledger.encoding import decode_time, encode_part, encode_time
 from shared.ledger.packing import VERSION, check_version
-from shared.ledger.tables import StoredRow, Table, side_by_side
+from shared.ledger.recent import Recent
+from shared.ledger.tables import ChangeKind, RowChange, RowConflict, StoredRow, Table
 
+_PARTITION: Final = "hold"
 _TRIES: Final = 8
-_PARTITION_CHARS: Final = 2
 
 
 class ReservationRows:
-    """Reservation rows, spread over partitions by the first characters of the hashed key."""
+    """Reservation rows; the ETags of those made here are remembered, so that giving back usually needs no read."""
 
     def __init__(self, table: Table, clock: Callable[[], datetime]) -> None:
         self._table = table
         self._clock = clock
+        self._made: Recent[tuple[str, str], str] = Recent()
 
     async def reserve(self, keys: Sequence[str], holder: str, until: datetime) -> str | None:
-        """Reserve keys in sorted order, all or none; None when all are the holder's, else the holder that is in the way.
-
-        Two that want the same keys meet at the first one, so that one of them always gets through.
-        """
-        taken: list[str] = []
-        for key in sorted(set(keys)):
-            other, fresh = await self._take(key, holder, until)
-            if other is not None:
-                await self.release(taken, holder)
-                return other
-            if fresh:
-                taken.append(key)
-        return None
+        """Reserve keys, all or none; None when all are the holder's, else the holder that is in the way."""
+        rows: dict[str, StoredRow] = {}
+        for _ in range(_TRIES):
+            if await self._try(keys, holder, until, rows):
+                return None
+            rows = await self._read(keys)
+            others = [str(row.properties["holder"]) for row in rows.values() if row.properties["holder"] != holder]
+            if others:
+                return others[0]
+        raise Stale("ledger.changed_meanwhile", f"reservation: lost the race {_TRIES} times")
 
     async def retake(self, keys: Sequence[str], holder: str, from_holder: str, until: datetime) -> bool:
-        """Take over those keys that `from_holder` reserved and that ran out; True when one of them changed hands.
+        """Take over those keys that `from_holder` reserved and that ran out; True when they changed hands.
 
         The caller has made sure that `from_holder` has no binding (law 7); a lost race counts as not taken.
         """
-        retaken = False
-        for key in sorted(set(keys)):
-            row = await self._get(key)
-            if row is None or row.properties["holder"] != from_holder or decode_time(row.properties["until"]) > self._clock():
-                continue
-            try:
-                await self._table.replace(_partition(key), encode_part(key), _properties(holder, until), row.etag)
-            except Stale:
-                continue
-            retaken = True
-        return retaken
+        now = self._clock()
+        rows = {
+            key: row
+            for key, row in (await self._read(keys)).items()
+            if row.properties["holder"] == from_holder and decode_time(row.properties["until"]) <= now
+        }
+        return bool(rows) and await self._try(list(rows), holder, until, rows)
 
     async def release(self, keys: Sequence[str], holder: str) -> None:
         """Give back those keys that are the holder's."""
-        await side_by_side(lambda key: self._release(key, holder), sorted(set(keys)))
-
-    async def _take(self, key: str, holder: str, until: datetime) -> tuple[str | None, bool]:
-        """Reserve one key: return who is in the way, and whether the reservation is a new one."""
-        partition, row_key = _partition(key), encode_part(key)
+        names = sorted(set(keys))
+        known = {key: etag for key in names if (etag := self._made.pop((holder, key))) is not None}
+        if names and len(known) == len(names) and await self._delete(known):
+            return
         for _ in range(_TRIES):
-            try:
-                await self._table.create(partition, row_key, _properties(holder, until))
-            except Stale:
-                row = await self._get(key)
-            else:
-                return None, True
-            if row is None:  # given back between the two requests
-                continue
-            if row.properties["holder"] != holder:
-                return str(row.properties["holder"]), False
-            try:
-                await self._table.replace(partition, row_key, _properties(holder, until), row.etag)
-            except Stale:
-                continue
-            return None, False
+            rows = await self._read(names)
+            own = {key: row.etag for key, row in rows.items() if row.properties["holder"] == holder}
+            if not own or await self._delete(own):
+                return
         raise Stale("ledger.changed_meanwhile", f"reservation: lost the race {_TRIES} times")
 
-    async def _release(self, key: str, holder: str) -> None:
-        row = await self._get(key)
-        if row is None or row.properties["holder"] != holder:
-            return
+    async def _try(self, keys: Sequence[str], holder: str, until: datetime, rows: dict[str, StoredRow]) -> bool:
+        """Insert the reservations, or replace those that were read, in one transaction; False when one of them moved."""
+        names = sorted(set(keys))
+        properties = {VERSION: 1, "holder": holder, "until": encode_time(until)}
+        changes = [
+            RowChange(ChangeKind.REPLACE, encode_part(key), properties, rows[key].etag)
+            if key in rows
+            else RowChange(ChangeKind.CREATE, encode_part(key), properties)
+            for key in names
+        ]
+        if not changes:
+            return True
         try:
-            await self._table.delete(_partition(key), encode_part(key), row.etag)
-        except Stale:  # it was retaken or renewed between the two requests
-            return
+            etags = await self._table.transact(_PARTITION, changes)
+        except RowConflict:
+            return False
+        for key, etag in zip(names, etags, strict=True):
+            if etag is not None:
+                self._made.put((holder, key), etag)
+        return None not in etags
 
-    async def _get(self, key: str) -> StoredRow | None:
-        row = await self._table.get(_partition(key), encode_part(key))
-        if row is not None:
+    async def _delete(self, etags: dict[str, str]) -> bool:
+        changes = [RowChange(ChangeKind.DELETE, encode_part(key), etag=etag) for key, etag in etags.items()]
+        try:
+            await self._table.transact(_PARTITION, changes)
+        except RowConflict:  # one was renewed or retaken, or the reply to a first try was lost
+            return False
+        return True
+
+    async def _read(self, keys: Sequence[str]) -> dict[str, StoredRow]:
+        names = sorted(set(keys))
+        rows = await self._table.get_many(_PARTITION, [encode_part(key) for key in names])
+        found = {key: row for key, row in zip(names, rows, strict=True) if row is not None}
+        for row in found.values():
             check_version(row.properties, "reservation")
-        return row
-
-
-def _partition(key: str) -> str:
-    return make_key("hold", key[:_PARTITION_CHARS])
-
-
-def _properties(holder: str, until: datetime) -> dict[str, object]:
-    return {VERSION: 1, "holder": holder, "until": encode_time(until)}
+        return found

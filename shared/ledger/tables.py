@@ -18,7 +18,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, Serv
 from azure.data.tables import TransactionOperation, UpdateMode
 from azure.data.tables.aio import TableClient
 
-from shared.core.errors import Stale
+from shared.core.errors import Stale, TandemError
 from shared.ledger.encoding import MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ROWS, after_prefix, check_entity, entity_bytes
 from shared.ledger.faults import STORAGE_FAULTS, error_code, storage_errors, to_tandem
 from shared.ledger.storage import Storage
@@ -171,6 +171,8 @@ class Table:
 
         None stands for a deleted row, and for a row that another writer has changed since. Raises RowConflict.
         """
+        if len(changes) > MAX_TRANSACTION_ROWS:  # Azurite answers such a batch with something unreadable (azure.md 7)
+            raise TandemError("sync.internal", f"transaction of {len(changes)} rows, allowed {MAX_TRANSACTION_ROWS}")
         token = token or new_token()
         entities = [_entity(partition, change.key, change.properties, token) for change in changes]
         operations = [_operation(change, entity) for change, entity in zip(changes, entities, strict=True)]

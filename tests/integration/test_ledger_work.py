@@ -221,6 +221,34 @@ async def test_reservations_are_all_or_none(ledger: TableLedger) -> None:
     assert await ledger.reserve(["a"], "flow b", until) == "flow c"
 
 
+async def test_reserving_and_giving_back_cost_a_request_each(ledger: TableLedger, storage: Storage) -> None:
+    """The keys of a record travel together, and a lost reply on either way is resolved without losing or leaving a reservation."""
+    await ledger.reserve(["other"], "other", NOON)
+    before = (ledger.requests, ledger.operations)
+    assert await ledger.reserve(["a", "b", "c"], "me", NOON) is None
+    await ledger.release(["a", "b", "c"], "me")
+    assert (ledger.requests - before[0], ledger.operations - before[1]) == (2, 6)
+    with lost_replies(storage, "POST") as lost:
+        assert await ledger.reserve(["a", "b"], "me", NOON) is None
+    assert len(lost) == 1
+    assert await ledger.reserve(["b"], "you", NOON) == "me"
+    with lost_replies(storage, "POST") as lost:
+        await ledger.release(["a", "b"], "me")
+    assert len(lost) == 1
+    assert await ledger.reserve(["a", "b"], "you", NOON) is None
+
+
+async def test_renewed_reservations_are_given_back_too(ledger: TableLedger, storage: Storage, prefix: str) -> None:
+    """What another process renewed for the same record, or reserved with other keys, is given back; what moved to others stays."""
+    other = TableLedger(storage, prefix)
+    await ledger.reserve(["a", "b"], "me", NOON)
+    assert await other.reserve(["b", "c"], "me", NOON + HOUR) is None
+    await ledger.release(["a", "b", "c"], "me")
+    assert await other.reserve(["a", "b", "c"], "you", NOON) is None
+    await ledger.release(["a", "b", "c"], "me")
+    assert await ledger.reserve(["c"], "me", NOON) == "you"
+
+
 async def test_two_records_with_the_same_keys_never_both_reserve(ledger: TableLedger) -> None:
     """Many that want the same keys at once, in any order: exactly one gets them, so nobody waits for nothing."""
     orders = [["a", "b", "c"], ["c", "b", "a"], ["b", "c", "a"]] * 3

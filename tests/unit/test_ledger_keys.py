@@ -26,7 +26,9 @@ from shared.ledger.encoding import (
     split_text,
 )
 from shared.ledger.packing import Packer, pack_fields, unpack_fields
-from shared.ledger.tables import ANY_ETAG, ChangeKind, RowChange, StoredRow, chunk_changes
+from shared.ledger.recent import Recent
+from shared.ledger.storage import Account, Storage
+from shared.ledger.tables import ANY_ETAG, ChangeKind, RowChange, StoredRow, Table, chunk_changes
 
 ANY_TEXT = st.text(max_size=400) | st.text(alphabet="a=~:/\\#?%+'\x00\x7f\x9fÄ😀", max_size=400) | st.integers(0, 3000).map("x".__mul__)
 PARTS = st.lists(ANY_TEXT, min_size=4, max_size=4)
@@ -260,3 +262,20 @@ def test_a_saved_binding_moves_exactly_its_rows(
     same_pointer = old == new and None not in old and state is before.state
     left_alone = {f"d:{old[1]}"} if same_pointer else set()
     assert keys[ChangeKind.REPLACE] == (rows_of(before) & rows_of(after)) - left_alone
+
+
+def test_memory_is_bounded() -> None:
+    """What a process remembers is dropped, the oldest first, beyond its size; an entry put again counts as new."""
+    recent: Recent[str, int] = Recent(2)
+    for key, value in (("a", 1), ("b", 2), ("a", 3), ("c", 4)):
+        recent.put(key, value)
+    assert [recent.get(key) for key in "abc"] == [3, None, 4]
+    assert recent.pop("a") == 3
+    assert recent.pop("a") is None
+
+
+async def test_more_than_a_hundred_rows_are_refused_before_they_are_sent() -> None:
+    """A transaction beyond Azure's limit never leaves, because the emulator answers it with something unreadable (azure.md 7)."""
+    table = Table(Storage(Account("AccountName=a;AccountKey=a2V5")), "t")
+    with pytest.raises(TandemError, match="transaction of 101 rows, allowed 100"):
+        await table.transact("p", [RowChange(ChangeKind.PUT, str(number)) for number in range(101)])
