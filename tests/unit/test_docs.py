@@ -82,6 +82,15 @@ def test_the_settings_of_up_are_documented() -> None:
     assert used > set(_PORT_SETTINGS)
 
 
+def test_readme_documents_every_request_to_the_app() -> None:
+    """README lists the HTTP routes of the triggers with their methods, and no other."""
+    functions = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "functions").glob("*.py")))
+    routes = re.findall(r'route\(route="([\w/{}:*]+)", methods=\["([A-Z]+)"\]', functions)
+    assert routes
+    assert functions.count(".route(") == len(routes)
+    assert set(re.findall(r"`([A-Z]+) /api/([\w/]+)", page("README.md"))) == {(method, route) for route, method in routes}
+
+
 def test_every_error_code_has_its_section() -> None:
     """docs/errors.md is what the catalogue says, a section for each code; `make docs` writes it."""
     assert ERRORS_PAGE.read_text(encoding="utf-8") == errors_page(), "run: make docs"
