@@ -1,6 +1,6 @@
 """Sample bindings and batches, a clock that tests turn, and a way to lose replies of the storage account."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -63,16 +63,21 @@ def batch(name: str, **changes: Any) -> Batch:
 
 
 @contextmanager
-def lost_replies(storage: Storage, method: str, replies: int = 1) -> Iterator[list[str]]:
-    """Let the account do its work and lose the replies to the next requests of a method; yields the lost requests' addresses."""
+def lost_replies(storage: Storage, method: str, meanwhile: Callable[[], Awaitable[object]] | None = None) -> Iterator[list[str]]:
+    """Let the account do its work and lose the reply to the next request of a method; yields the addresses of lost requests.
+
+    `meanwhile` is done by somebody else before the request is sent again.
+    """
     transport: Any = storage.tables()._client._client._pipeline._transport
     send = transport.send
     lost: list[str] = []
 
     async def lossy(request: Any, **options: Any) -> Any:
         reply = await send(request, **options)
-        if request.method == method and len(lost) < replies:
+        if request.method == method and not lost:
             lost.append(request.url)
+            if meanwhile is not None:
+                await meanwhile()
             raise ServiceResponseError("the connection broke after the request was sent")
         return reply
 

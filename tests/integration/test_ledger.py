@@ -9,6 +9,7 @@ import pytest
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import TandemError, Transient
 from shared.core.records import Side, Stamp
+from shared.ledger import tables
 from shared.ledger.storage import Account, Storage
 from shared.ledger.store import TableLedger
 from tests.integration.ledger_samples import FLOW, NOON, SECOND, binding, field_state, lost_replies
@@ -179,6 +180,33 @@ async def test_a_lost_reply_to_an_update_is_not_a_lost_race(ledger: TableLedger,
         results = await ledger.save_bindings([replace(one, note="mine") for one in saved])
     assert len(lost) == 1
     assert verdicts(results) == ["Stale", "saved", "saved"]
+
+
+async def test_a_save_that_was_overtaken_before_its_reply_is_stale(ledger: TableLedger, storage: Storage) -> None:
+    """The reply is lost, another worker saves one of the bindings before the second try: that one is Stale, the others are saved."""
+    saved = await save(ledger, *(binding(f"c{number}", f"d{number}") for number in range(3)))
+    for overtaken in range(3):
+
+        async def overtake(number: int = overtaken) -> None:
+            now = await ledger.bindings(FLOW, Side.CREATIO, [f"c{number}"])
+            await save(ledger, replace(now[f"c{number}"], note="theirs"))
+
+        with lost_replies(storage, "POST", overtake) as lost:
+            results = await ledger.save_bindings([replace(one, note="mine", generation=one.generation + 1) for one in saved])
+        assert len(lost) == 1
+        assert verdicts(results) == ["Stale" if number == overtaken else "saved" for number in range(3)]
+        found = await ledger.bindings(FLOW, Side.CREATIO, ["c0", "c1", "c2"])
+        assert [found[f"c{number}"].note for number in range(3)] == ["theirs" if number == overtaken else "mine" for number in range(3)]
+        saved = [found[f"c{number}"] for number in range(3)]
+
+
+async def test_a_guilty_row_that_is_not_named_is_found(ledger: TableLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the service does not say which row made a transaction fail, each binding is tried by itself and only the stale one fails."""
+    saved = await save(ledger, *(binding(f"c{number}", f"d{number}") for number in range(5)))
+    await save(ledger, replace(saved[2], note="other"))
+    monkeypatch.setattr(tables, "_failed_index", lambda *_: None)
+    results = await ledger.save_bindings([replace(one, note="mine") for one in saved])
+    assert verdicts(results) == ["saved", "saved", "Stale", "saved", "saved"]
 
 
 async def test_an_account_out_of_reach_is_busy(prefix: str) -> None:
