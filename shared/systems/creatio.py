@@ -11,7 +11,7 @@ from typing import Final
 from shared.core.errors import Denied, Rejected, TandemError, Transient
 from shared.core.records import ChangePage, Entity, Row, Value, Write, WriteResult, is_empty, is_guid
 from shared.systems.creatio_csdl import Model
-from shared.systems.creatio_errors import Asked, bad_answer
+from shared.systems.creatio_errors import Asked, about, bad_answer
 from shared.systems.creatio_feed import Feed
 from shared.systems.creatio_schema import Schema
 from shared.systems.creatio_service import Service, creatio_error, rows_of
@@ -29,7 +29,7 @@ from shared.systems.creatio_wire import (
     unknown_column,
     users_expand,
 )
-from shared.systems.creatio_writes import ALWAYS, WriteBatch, about, batches, parsed_rows, rows_url
+from shared.systems.creatio_writes import ALWAYS, WriteBatch, batches, parsed_rows, rows_url
 from shared.systems.web import Web
 
 __all__ = ["Creatio", "creatio_error"]

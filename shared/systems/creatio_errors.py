@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.core.errors import Denied, Rejected, TandemError, Transient
+from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.records import Value
 from shared.systems.odata import masked, parse_json
 
@@ -174,6 +174,15 @@ def _by_rest(answer: Answer, asked: Asked, facts: _Facts, text: str) -> TandemEr
     if _OK_BELOW <= answer.status < _SERVER_ERROR:
         return facts.make(Rejected, "bad_request")
     return facts.make(Rejected, "refused") if own else facts.make(Transient, "unavailable")
+
+
+def about(error: TandemError, entity: str, record_id: str) -> TandemError:
+    """Return a whole request's error as one of an entity, or of one of its records."""
+    facts = {"system": SYSTEM, "entity": entity, "record_id": record_id, "request_id": error.request_id, "field": error.field}
+    if isinstance(error, Transient):
+        return Transient(error.code, error.said, retry_after=error.retry_after, **facts)
+    group = next((one for one in (NotReady, Rejected, Stale, Denied) if isinstance(error, one)), Rejected)
+    return group(error.code, error.said, **facts)
 
 
 def bad_answer(said: str, entity: str = "", record_id: str = "", request_id: str = "") -> Transient:

@@ -132,7 +132,8 @@ class Feed:
         if self._shifted(page):
             self._restart()
         else:
-            self._read(page.rows, changes, problems)
+            again = 1 if self._query.last is not None and not self._query.consumed else 0
+            self._read(page.rows[again:], changes, problems)
             self._go_on(page)
         self._fresh = self._fresh or bool(changes) or bool(problems)
         return ChangePage(tuple(changes), self._position(), self.complete, server_time, problems=tuple(problems))
@@ -141,7 +142,9 @@ class Feed:
         query = self._query
         if query.last is None or query.consumed:
             return False
-        return not page.rows or read_id(page.rows[0]) != query.last
+        if not page.rows or read_id(page.rows[0]) != query.last:
+            return True
+        return query.start is not None and read_stamp(page.rows[0]) != query.start
 
     def _restart(self) -> None:
         self._restarts += 1

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from shared.core.errors import TandemError, Transient
-from shared.systems.creatio_errors import Answer, Asked, answer_of, bad_answer, error_of, failed
+from shared.systems.creatio_errors import Answer, Asked, about, answer_of, bad_answer, error_of, failed
 from shared.systems.creatio_wire import MOST_PARTS, Part, Rows, build_batch, chunks, collection_url, link_url, parse_batch, read_rows
 from shared.systems.web import Request, Response, Web
 
@@ -33,7 +33,7 @@ class Service:
     async def rows(self, url: str, entity: str) -> tuple[Rows, Response]:
         """Return one page of rows by its URL relative to the root, or by a server's link."""
         target = link_url(url, self._root)
-        response = await self._web.send(Request("GET", target, _READ))
+        response = await self._send(Request("GET", target, _READ), entity)
         body = _body(response, Asked(entity))
         try:
             return read_rows(body), response
@@ -66,7 +66,7 @@ class Service:
     async def batch(self, parts: Sequence[Part], entity: str, *, repeatable: bool = False) -> list[Answer | None]:
         """Send at most 100 requests as one and return their answers in order; None marks a part that was not executed."""
         request = Request("POST", f"{self._root}/$batch", _BATCH, build_batch(parts), repeatable=repeatable, operations=len(parts))
-        response = await self._web.send(request)
+        response = await self._send(request, entity)
         body = _body(response, Asked(entity))
         try:
             return parse_batch(body, len(parts), response.request_id)
@@ -79,6 +79,12 @@ class Service:
         for some in chunks(urls, MOST_PARTS):
             answers += await self.batch([Part("GET", url) for url in some], entity, repeatable=True)
         return answers
+
+    async def _send(self, request: Request, entity: str) -> Response:
+        try:
+            return await self._web.send(request)
+        except TandemError as error:
+            raise about(error, entity, "") from error
 
     async def close(self) -> None:
         """Close the connections."""

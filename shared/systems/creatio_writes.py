@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
+from shared.core.errors import Rejected, TandemError
 from shared.core.records import Row, Write, WriteKind, WriteResult
 from shared.systems.creatio_csdl import Model
-from shared.systems.creatio_errors import SYSTEM, Answer, Asked, error_of, failed, not_visible
+from shared.systems.creatio_errors import SYSTEM, Answer, Asked, about, error_of, failed, not_visible
 from shared.systems.creatio_service import not_executed, rows_of
 from shared.systems.creatio_values import write_body
 from shared.systems.creatio_wire import MOST_IDS, Part, chunks, collection_url, ids_filter, read_id, read_row, record_url
@@ -38,15 +38,6 @@ def batches(writes: Sequence[Write], size: int) -> list[list[Write]]:
         cut[-1].append(write)
         ids.add(write.id.lower())
     return cut
-
-
-def about(error: TandemError, entity: str, record_id: str) -> TandemError:
-    """Return a whole request's error as that of one of its records."""
-    facts = {"system": SYSTEM, "entity": entity, "record_id": record_id, "request_id": error.request_id, "field": error.field}
-    if isinstance(error, Transient):
-        return Transient(error.code, error.said, retry_after=error.retry_after, **facts)
-    group = next((one for one in (NotReady, Rejected, Stale, Denied) if isinstance(error, one)), Rejected)
-    return group(error.code, error.said, **facts)
 
 
 @dataclass(frozen=True)
