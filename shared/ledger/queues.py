@@ -1,6 +1,7 @@
 """The queues between the steps, on Queue Storage (azure.md 6.2): Base64 bodies, no expiry, made on first use."""
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
@@ -17,6 +18,7 @@ from shared.ledger.tables import side_by_side
 QUEUE_NAMES: Final = ("polls", "changes", "bulk")
 POISON: Final = "-poison"
 LONGEST_DELAY_SECONDS: Final = 7 * 24 * 3600
+_PREFIX: Final = re.compile(r"(?=.{0,40}\Z)([a-z0-9]+(-[a-z0-9]+)*-?)?")
 _NEVER_EXPIRES: Final = -1
 
 T = TypeVar("T")
@@ -26,6 +28,8 @@ class StorageQueues:
     """Implements the engine's port `Queues`. `prefix` comes before each name, so that several apps can share an account."""
 
     def __init__(self, storage: Storage, prefix: str = "") -> None:
+        if not _PREFIX.fullmatch(prefix):
+            raise ConfigError([f"queue prefix: got {prefix!r}, allowed up to 40 small letters, digits and single hyphens, no hyphen first"])
         self._storage = storage
         self._prefix = prefix
 

@@ -1,10 +1,12 @@
 """The ledger as the engine sees it: every verb in one place, each passed on to the rows that know it."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from shared.core.binding import Binding, BindingState
-from shared.core.errors import TandemError
+from shared.core.errors import ConfigError, TandemError
 from shared.core.records import Side, Stamp
 from shared.core.work import AccountThrottle, Batch, Conflict, Failure, FlowSettings, PollState, Run, Waiting, Watermark
 from shared.ledger.attention import ConflictRows, FailureRows, WaitingRows
@@ -15,6 +17,8 @@ from shared.ledger.reservations import ReservationRows
 from shared.ledger.state import StateRows
 from shared.ledger.storage import Storage
 from shared.ledger.tables import Table
+
+_PREFIX: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,39}")
 
 
 def utc_now() -> datetime:
@@ -29,6 +33,8 @@ class TableLedger:
     """
 
     def __init__(self, storage: Storage, prefix: str = "tandem", clock: Callable[[], datetime] = utc_now) -> None:
+        if not _PREFIX.fullmatch(prefix):
+            raise ConfigError([f"table prefix: got {prefix!r}, allowed 1 to 40 letters and digits, a letter first"])
         self._storage = storage
         state, bindings, work = (Table(storage, prefix + name) for name in ("State", "Bindings", "Work"))
         self._state = StateRows(state, clock)

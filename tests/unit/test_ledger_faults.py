@@ -12,7 +12,9 @@ from azure.data.tables import RequestTooLargeError, TableTransactionError
 
 from shared.core.errors import ConfigError, Stale, TandemError, Transient
 from shared.ledger.faults import storage_errors
-from shared.ledger.storage import Account, open_storage
+from shared.ledger.queues import StorageQueues
+from shared.ledger.storage import Account, Storage, open_storage
+from shared.ledger.store import TableLedger
 
 KINDS = [
     kind
@@ -151,3 +153,23 @@ def test_wrong_settings_are_reported_together(settings: dict[str, str], words: l
         open_storage(settings)
     assert all(word in str(caught.value) for word in words)
     assert "nonsense" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "1a", "a-b", "ä", "a" * 41, "a/b"])
+def test_a_table_prefix_that_azure_refuses_is_refused_at_start(prefix: str) -> None:
+    """A prefix that makes no table name is a problem of configuration, in words, before anything is sent."""
+    with pytest.raises(ConfigError, match="table prefix: got"):
+        TableLedger(Storage(Account("AccountName=a;AccountKey=a2V5")), prefix)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "fits"), [("", True), ("t1-", True), ("a-b", True), ("-a", False), ("a--b", False), ("A", False), ("a" * 41, False)]
+)
+def test_a_queue_prefix_that_azure_refuses_is_refused_at_start(prefix: str, *, fits: bool) -> None:
+    """The same for queue names: small letters, digits, single hyphens."""
+    storage = Storage(Account("AccountName=a;AccountKey=a2V5"))
+    if fits:
+        StorageQueues(storage, prefix)
+    else:
+        with pytest.raises(ConfigError, match="queue prefix: got"):
+            StorageQueues(storage, prefix)
