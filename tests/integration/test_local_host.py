@@ -49,6 +49,17 @@ def test_a_failing_message_runs_max_dequeue_count_times_and_is_then_poison(world
     assert [(json.loads(event["body"]), event["count"]) for event in world.events("buried")] == [({"name": "bad", "fail": True}, 1)]
 
 
+def test_the_last_failure_makes_poison_at_once(world):
+    """The move comes with the failure itself, not with one more dequeue after the visibility timeout (2.3, 10)."""
+    world.settings["AzureFunctionsJobHost__extensions__queues__visibilityTimeout"] = "01:00:00"
+    world.settings["AzureFunctionsJobHost__extensions__queues__maxDequeueCount"] = "1"
+    world.send({"name": "bad", "fail": True})
+    with world.host():
+        until(lambda: bool(world.events("buried")), "the poison function sees the message")
+
+    assert len(world.events("work")) == 1
+
+
 def test_a_failed_message_waits_for_the_visibility_timeout_of_host_json(world):
     """After a failure the message is invisible for visibilityTimeout, here 3 s on a clock that runs twice as fast (2.3, 11)."""
     world.settings["AzureFunctionsJobHost__extensions__queues__visibilityTimeout"] = "00:00:04"
@@ -143,16 +154,20 @@ def test_draining_has_an_end(world):
 
 
 def test_function_timeout_fails_everything_that_runs(world):
-    """A function beyond functionTimeout takes the worker with it, so that a second one that runs fails too (2.1)."""
-    world.settings["AzureFunctionsJobHost__functionTimeout"] = "00:00:01"
+    """A function beyond functionTimeout takes the worker with it, and so one that is within its own time (2.1)."""
+    world.settings["AzureFunctionsJobHost__functionTimeout"] = "00:00:02"
     world.settings["AzureFunctionsJobHost__extensions__queues__maxDequeueCount"] = "1"
     world.send({"name": "endless", "sleep": 60})
     with world.host() as host:
         until(lambda: bool(world.events("work")), "the run begins")
-        answer = host.get("/api/slow", params={"seconds": 5})
+        time.sleep(0.5)
+        started = time.monotonic()
+        answer = host.get("/api/slow", params={"seconds": 1.8})
+        seconds = time.monotonic() - started
         until(lambda: bool(world.events("buried")), "the message is poison")
 
     assert answer.status_code == 500
+    assert seconds < 1.8
     assert world.events("worked") == []
 
 
@@ -212,7 +227,7 @@ def test_two_hosts_share_the_messages_and_one_runs_the_timer(world):
             holders = {event["pid"] for event in world.events("tick")}
             names = [event["order"]["name"] for event in world.events("work")]
             assert first.terminate() == 0
-            until(lambda: world.events("tick")[-1]["pid"] == second.process.pid, "the second host takes the timer")
+            until(lambda: world.events("tick")[-1]["pid"] == second.process.pid, "the second host takes the timer", 8)
 
     assert holders == {first.process.pid}
     assert sorted(names, key=int) == [str(index) for index in range(20)]
