@@ -296,8 +296,8 @@ class CreatePlan:
         return any(isinstance(wait.row, ReferenceRow) and wait.row.if_missing == "wait" for wait in self.waits)
 
 
-def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at: datetime) -> CreatePlan:
-    """Prepare the creation of a record on the side opposite to its source."""
+def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at: datetime, left_out: Collection[str] = ()) -> CreatePlan:
+    """Prepare the creation of a record on the side opposite to its source; `left_out` names fields that the target refused."""
     target = source.other
     printers = Printers(desk, {source: row.id, target: target_id})
     fields: dict[str, FieldState] = {}
@@ -309,7 +309,9 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
         value = value_on(rule, source, row)
         converted = convert(rule, source, value, row.id, desk.context)
         row_hash = desk.hashes[rule.key]
-        if converted.state is State.PROBLEM:
+        if rule.key in left_out:
+            fields[rule.key] = FieldState(row_hash, key_id, refused=printers.print(source, key_id, rule, value))
+        elif converted.state is State.PROBLEM:
             problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code=converted.code, detail=converted.detail))
         elif converted.state is State.PENDING:
             fields[rule.key] = FieldState(row_hash, key_id, pending=True)

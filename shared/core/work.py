@@ -179,14 +179,22 @@ class Failure:
 
     @classmethod
     def of(
-        cls, error: TandemError, flow: str, side: Side | None, at: datetime, *, record_id: str = "", field: str = "", batch: str = ""
+        cls,
+        error: TandemError,
+        flow: str,
+        side: Side | None,
+        at: datetime,
+        *,
+        record_id: str = "",
+        field: str | None = None,
+        batch: str = "",
     ) -> "Failure":
         """Return the failure that an error means for a record of a flow."""
         return cls(
             flow,
             side,
             record_id or error.record_id,
-            field or error.field,
+            error.field if field is None else field,
             error.code,
             error.said,
             error.system,

@@ -174,13 +174,16 @@ class Apply:
                 blamed = self._blamed(plan, side, error, sent)
                 opened = {**binding.fields, **{k: job.binding.fields[k] for k in blamed if job.binding and k in job.binding.fields}}
                 binding = refused(plan, replace(binding, fields=opened), side, blamed)
-                job.errors.update({key if key in sent and len(blamed) < len(sent) else "": error for key in blamed})
+                named = self._named(plan, side, error)
+                job.errors.update({key if key in named else "": error for key in blamed})
         return binding
 
     def _blamed(self, plan: RecordPlan, side: Side, error: TandemError, sent: Mapping[str, object]) -> set[str]:
         """Return the fields to blame: the one that the server names, if it is optional; else all that were sent."""
-        named = {row.key for row in plan.desk.rows if error.field and error.field in row.columns(side) and not row.required}
-        return named & set(sent) or set(sent)
+        return self._named(plan, side, error) & set(sent) or set(sent)
+
+    def _named(self, plan: RecordPlan, side: Side, error: TandemError) -> set[str]:
+        return {row.key for row in plan.desk.rows if error.field and error.field in row.columns(side) and not row.required}
 
     def _tries_again(self, writing: _Writing) -> bool:
         """Tell whether another look in this attempt may get further: a row moved, or only some of the fields were refused."""

@@ -53,10 +53,8 @@ class Create:
     def _plan(self, work: BatchWork, desk: Desk, job: Job) -> CreatePlan | None:
         generation = job.binding.generation if job.binding else 1
         new_id = target_id(desk.mapping.flow, job.id, generation)
-        kept = [row for row in desk.rows if row.key not in job.left_out]
-        trimmed = replace(desk, dropped=desk.dropped | job.left_out) if len(kept) < len(desk.rows) else desk
         now = self._services.clock()
-        plan = plan_create(trimmed, work.side, job.rows[work.side], new_id, work.batch.run, now)
+        plan = plan_create(desk, work.side, job.rows[work.side], new_id, work.batch.run, now, job.left_out)
         system = desk.mapping.system(work.side)
         for problem in plan.problems:
             job.errors[problem.row.key] = Rejected(

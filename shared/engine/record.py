@@ -109,21 +109,30 @@ class Record:
             for job in jobs
             for key, error in job.errors.items()
         ]
+        for side, records in self._mended(work, jobs).items():
+            if records:
+                await self._services.ledger.clear_failures(flow, side, records)
         if failures:
             await self._services.ledger.save_failures(failures)
         for failure in failures:
             self._services.events("record_failed", flow=flow, side=work.side.value, record=failure.record_id, code=failure.code)
-        cleared: dict[Side, dict[str, Collection[str]]] = {side: {} for side in Side}
+
+    def _mended(self, work: BatchWork, jobs: Sequence[Job]) -> dict[Side, dict[str, Collection[str] | None]]:
+        """Return the failures to clear, by side and record; None for all of a record's.
+
+        A failure stands under the side whose feed brought it; the record's other side may have mended it. What a person asked to
+        reprocess is cleared as a whole: what still fails is kept anew.
+        """
+        cleared: dict[Side, dict[str, Collection[str] | None]] = {side: {} for side in Side}
         for job in jobs:
-            for side in Side:
-                # A failure stands under the side whose feed brought it; the record's other side may have mended it.
+            if work.batch.kind is RunKind.REPLAY and job.outcome is not None and not job.keeps_note:
+                cleared[work.side][job.id] = None
+            keys = resolved(job, "f")
+            for side in Side if keys else ():
                 record_id = job.id if side is work.side else (job.binding.id_on(side) if job.binding else None)
-                keys = resolved(job, "f")
-                if keys and record_id:
-                    cleared[side][record_id] = keys
-        for side, records in cleared.items():
-            if records:
-                await self._services.ledger.clear_failures(flow, side, records)
+                if record_id:
+                    cleared[side].setdefault(record_id, keys)
+        return cleared
 
     async def _conflicts(self, work: BatchWork, jobs: Sequence[Job]) -> None:
         now, flow = self._services.clock(), work.mapping.flow

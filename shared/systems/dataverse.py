@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
-from shared.core.records import Change, ChangePage, Entity, Row, Value, Write, WriteKind, WriteResult
+from shared.core.records import Change, ChangePage, Entity, Row, Value, Write, WriteKind, WriteResult, is_guid
 from shared.systems import dataverse_wire as wire
 from shared.systems.dataverse_errors import DOES_NOT_EXIST, SYSTEM, error_facts, part_error, request_error
 from shared.systems.dataverse_metadata import Metadata
@@ -114,7 +114,7 @@ class Dataverse:
         of its request errors, since nobody can tell which of them it was.
         """  # noqa: D205 - one sentence needs two lines
         table, us = await self._table(entity, columns), await self.identity()
-        wanted = list(dict.fromkeys(one.lower() for one in ids))
+        wanted = list(dict.fromkeys(one.lower() for one in ids if is_guid(one)))  # nothing else can be an id of a row
         chunks = [wanted[start : start + self._read_size] for start in range(0, len(wanted), self._read_size)]
         parts = await asyncio.gather(*(self._read_chunk(table, chunk, columns, us.user_id) for chunk in chunks))
         return {key: row for part in parts for key, row in part.items()}
@@ -126,6 +126,8 @@ class Dataverse:
         hits: list[list[Row]] = [[] for _ in keys]
         by_columns: dict[tuple[str, ...], list[int]] = {}
         for place, key in enumerate(keys):
+            if not key or not wire.fits(key, table):
+                continue
             by_columns.setdefault(tuple(sorted(key)), []).append(place)
         for places in by_columns.values():
             for chunk in _key_chunks(places, keys):
@@ -137,8 +139,8 @@ class Dataverse:
 
         A failure of a whole request becomes the error of each of its records; only when nothing at all was sent does it raise.
         """
-        names = {name for write in writes for name in wire.read_columns(write)}
-        table, us = await self._table(entity, names), await self.identity()
+        names = {name for write in writes for name in wire.named_columns(write)}
+        table, us = await self._metadata.table(entity, names), await self.identity()
         targets = await self._targets(table, writes)
         results: dict[int, WriteResult] = {}
         asked: list[tuple[int, tuple[Part, ...]]] = []
@@ -146,7 +148,7 @@ class Dataverse:
             try:
                 parts = wire.write_parts(write, table, targets, self._web.path)
             except TandemError as error:
-                results[place] = WriteResult(write.id, error=error)
+                results[place] = WriteResult(write.id, error=self._noted(error, entity))
                 continue
             if parts:
                 asked.append((place, parts))
@@ -301,13 +303,13 @@ class Dataverse:
         doubtful: dict[tuple[str, ...], set[str]] = {}
         for write in writes:
             for name, value in write.values.items():
-                attribute = table.attributes[name]
-                if value is None or not attribute.navigation:
-                    continue
+                attribute = table.attributes.get(name)
+                if attribute is None or not attribute.navigation or not (isinstance(value, str) and is_guid(value)):
+                    continue  # nothing to find; what is wrong about it is said for each record
                 possible = wire.possible_targets(attribute)
                 needed |= set(possible)
                 if len(possible) > 1:
-                    doubtful.setdefault(possible, set()).add(str(value))
+                    doubtful.setdefault(possible, set()).add(value)
         definitions = {target: await self._metadata.definition(target) for target in sorted(needed)}
         tables: dict[str, str] = {}
         for possible, ids in doubtful.items():
@@ -356,7 +358,7 @@ class Dataverse:
             return WriteResult(write.id)
         last = Response(SYSTEM, answers[-1].status, httpx.Headers(dict(answers[-1].headers)), answers[-1].content)
         try:
-            return WriteResult(write.id, row=wire.row_of(_object(last.json(), table), table, wire.read_columns(write), us))
+            return WriteResult(write.id, row=wire.row_of(_object(last.json(), table), table, wire.read_columns(write, table), us))
         except TandemError as error:  # it is written, but with which values only another read can tell
             said = f"the row came back unreadable ({error.code} {error.field})"
             return WriteResult(write.id, error=_bad_answer(table.definition.name, said, write.id))

@@ -9,7 +9,7 @@ import httpx
 
 from shared.systems.dataverse import Dataverse
 from shared.systems.dataverse_errors import SYSTEM, request_error
-from shared.systems.web import Login, Response, Web
+from shared.systems.web import Login, Response, Web, is_loopback
 
 
 def same_environment(base_url: str) -> Callable[[httpx.URL], bool]:
@@ -29,14 +29,19 @@ def recommended_parallelism(response: Response) -> int | None:
 
 
 def connect(base_url: str, login: Login, *, verify: Any = True, timeout: float = 120.0, page_size: int = 1000, **web: Any) -> Dataverse:
-    """Make the adapter for `https://<env>.crmN.dynamics.com/api/data/v9.2`; `web` goes to `Web` (callbacks, clock, limits).
+    """Make the adapter for `https://<env>.crmN.dynamics.com/api/data/v9.2`.
 
-    Cookies are dropped, so that requests spread over the environment's servers, whose limits add up (dataverse.md 7). Reads may take
-    as long as writes: heavy queries do.
+    `verify` is True or an ssl.SSLContext, `timeout` in seconds, `web` goes to `Web` (callbacks, clock, limits). Cookies are dropped, so
+    that requests spread over the environment's servers, whose limits add up (dataverse.md 7). Reads may take as long as writes:
+    heavy queries do.
     """
-    limits = httpx.Limits(max_connections=32, max_keepalive_connections=16)
-    jar = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-    client = httpx.AsyncClient(verify=verify, timeout=httpx.Timeout(timeout, connect=10.0), limits=limits, cookies=jar)
+    client = httpx.AsyncClient(
+        verify=verify,
+        timeout=httpx.Timeout(timeout, connect=10.0),
+        limits=httpx.Limits(max_connections=32, max_keepalive_connections=16),
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        trust_env=not is_loopback(httpx.URL(base_url)),  # a proxy can't reach a stand-in on this machine
+    )
     transport = Web(
         SYSTEM,
         base_url,

@@ -72,6 +72,7 @@ _UNKNOWN_COLUMN = re.compile(
 _UNKNOWN_SEGMENT = re.compile(r"Resource not found for the segment", re.IGNORECASE)
 _NAMED_FIELDS = (
     re.compile(r"'(\w+)' attribute", re.IGNORECASE),
+    re.compile(r"of '(\w+)' on record", re.IGNORECASE),
     re.compile(r"(?:attribute|property|column|field):? '?(\w+)'?", re.IGNORECASE),
 )
 _BAD_LITERAL = re.compile(r"Cannot convert the literal '([^']*)'", re.IGNORECASE)

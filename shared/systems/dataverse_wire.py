@@ -64,9 +64,20 @@ def by_keys(table: Table, names: Collection[str], keys: Sequence[Mapping[str, Va
     if len(columns) == 1:
         attribute = table.attributes[next(iter(columns))]
         values = [_scalar(value, attribute) for key in keys for value in key.values()]
-        if attribute.column.type in _BY_IN and None not in values:
+        plain = all(value is not None and str(value).isprintable() for value in values)
+        if attribute.column.type in _BY_IN and plain:  # line breaks are safer as a percent-encoded literal than as a JSON escape
             return start + _in(attribute.read_name, dict.fromkeys(str(value) for value in values))
     return start + "%20or%20".join("(" + "%20and%20".join(_equals(table.attributes[n], v) for n, v in key.items()) + ")" for key in keys)
+
+
+def fits(key: Mapping[str, Value], table: Table) -> bool:
+    """Tell whether a key's values have the types of their columns; one that hasn't equals nothing there."""
+    try:
+        for name, value in key.items():
+            _scalar(value, table.attributes[name])
+    except ValueError:
+        return False
+    return True
 
 
 def _in(wire_name: str, texts: Iterable[str]) -> str:
@@ -142,8 +153,13 @@ def folded(value: Value) -> Value:
 # --- writing ----------------------------------------------------------------------------------------------------------------
 
 
-def read_columns(write: Write) -> tuple[str, ...]:
-    """Return the columns that the row after a write holds: those written and those that the plan had seen."""
+def read_columns(write: Write, table: Table) -> tuple[str, ...]:
+    """Return the columns that the row after a write holds: those written and those that the plan had seen, if the table has them."""
+    return tuple(name for name in named_columns(write) if name in table.attributes)
+
+
+def named_columns(write: Write) -> tuple[str, ...]:
+    """Return the columns that a write names."""
     return tuple(dict.fromkeys([*write.values, *(write.seen.values if write.seen else ())]))
 
 
@@ -151,18 +167,23 @@ def write_parts(write: Write, table: Table, targets: Targets, path: str) -> tupl
     """Return the operations of one write; two of them are one change set. None are needed for an update without values.
 
     An update always carries `If-Match`: without it a PATCH would re-create a deleted row (dataverse.md 5).
-    Raises Rejected for a value that does not fit its column, or a column that can't be written.
+    Raises Rejected for a value that does not fit its column, and for a column that is unknown or can't be written.
     """
+    if not is_guid(write.id):
+        raise _refused(write, table, "", "dataverse.bad_request", "the id is no guid")
+    for name in write.values:
+        if name not in table.attributes:
+            raise _refused(write, table, name, "dataverse.unknown_column", "the column is not in the metadata")
     row = f"{path}/{table.definition.set_name}({write.id})"
     match = {"If-Match": (write.seen.stamp.version if write.seen else "") or "*"}
     if write.kind is WriteKind.DELETE:
         return (Part("DELETE", row, {"Accept": "application/json", **match}),)
-    query = "?" + select(table, read_columns(write))
+    query = "?" + select(table, read_columns(write, table))
     headers = {
         "Accept": "application/json",
         "Content-Type": "application/json",
         "OData-Version": "4.0",
-        "Prefer": preferences(table, read_columns(write), "return=representation"),
+        "Prefer": preferences(table, read_columns(write, table), "return=representation"),
     }
     if write.kind is WriteKind.UPDATE:
         if not write.values:

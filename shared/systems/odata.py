@@ -181,7 +181,7 @@ def batch_body(groups: Sequence[Sequence[Part]], boundary: str) -> bytes:
         if len(group) == 1:
             lines += _part_lines(group[0], None)
             continue
-        inner = f"{boundary}_changeset_{place}"
+        inner = f"changeset_{place}_{boundary}"  # must not begin with the outer one
         lines += [f'Content-Type: multipart/mixed; boundary="{inner}"', ""]
         for part in group:
             number += 1

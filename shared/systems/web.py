@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import httpx
 from opentelemetry import trace
@@ -103,6 +103,14 @@ class Login(Protocol):
         """Tell whether an answer means that the session is over."""
 
 
+@runtime_checkable
+class _Closing(Protocol):
+    """A login with connections of its own."""
+
+    async def close(self) -> None:
+        """Close them."""
+
+
 class Web:
     """Sends the requests of one account of one system."""
 
@@ -177,8 +185,10 @@ class Web:
                 raise
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, those of the login too when it has some."""
         await self._client.aclose()
+        if isinstance(self._login, _Closing):
+            await self._login.close()
 
     async def _send(self, request: Request, url: httpx.URL, span: Span) -> Response:
         attempt, waited, renewed = 0, 0.0, False
@@ -333,10 +343,15 @@ def _checked_origin(system: str, base_url: str) -> tuple[str, str, int | None]:
         url = httpx.URL(base_url)
     except httpx.InvalidURL:
         raise ConfigError([f"address of {system}: got a text that is no URL, allowed https://host/path"]) from None
-    if not url.host or url.userinfo or url.query or not (url.scheme == "https" or (url.scheme == "http" and url.host in _LOOPBACK)):
+    if not url.host or url.userinfo or url.query or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(url))):
         got = f"{url.scheme}://{url.host}"
         raise ConfigError([f"address of {system}: got {got}, allowed https:// without user and query (http:// on this machine only)"])
     return _origin(url)
+
+
+def is_loopback(url: httpx.URL) -> bool:
+    """Tell whether an address is on this machine."""
+    return url.host in _LOOPBACK
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
