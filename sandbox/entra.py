@@ -170,7 +170,7 @@ class TokenEndpoint:
 
     def _registered(self, header: Mapping[str, Any]) -> RSAPublicKey:
         """Find the registered certificate by the thumbprint in the header (``x5t`` or ``x5t#S256``)."""
-        given = {str(header.get("x5t")), str(header.get("x5t#S256"))}
+        given = {str(header.get(name)).rstrip("=") for name in ("x5t", "x5t#S256")}  # some clients pad, some do not
         for text in self.switches.current.certificates:
             certificate = x509.load_pem_x509_certificate(text.encode())
             prints = {_thumbprint(certificate, hashes.SHA1()), _thumbprint(certificate, hashes.SHA256())}  # noqa: S303

@@ -26,7 +26,7 @@ _CLASSES: Mapping[str, tuple[str, str]] = {
     "Customer": ("Lookup", "CustomerType"),
     "Owner": ("Lookup", "OwnerType"),
 }
-_LEVELS = {"none": "None", "system": "SystemRequired", "application": "ApplicationRequired"}
+_LEVELS = {"none": "None", "recommended": "Recommended", "application": "ApplicationRequired", "system": "SystemRequired"}
 BASE_PROPERTIES = frozenset(
     {
         "MetadataId",
