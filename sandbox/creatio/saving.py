@@ -147,7 +147,7 @@ class Saving:
     def _now(self) -> tuple[str, str]:
         """Return the server's time as stored (six digits) and as a create shows it (seven digits)."""
         moment = self._clock.now()
-        tenth = uuid.uuid4().int % 10
+        tenth = 1 + uuid.uuid4().int % 9
         return stamp(moment + timedelta(microseconds=1 if tenth >= 5 else 0)), f"{stamp(moment)[:-1]}{tenth}Z"
 
     def _stamps(self, values: Mapping[str, Stored], actor: Actor, now: str) -> dict[str, Stored]:

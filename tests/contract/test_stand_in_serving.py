@@ -66,7 +66,7 @@ class _Server:
         async def work(request: Request):
             await request.body()
             self.done += 1
-            return PlainTextResponse("done")
+            return PlainTextResponse("done", headers={"Date": "Thu, 01 Jan 1970 00:00:00 GMT"})
 
         inner = Starlette(routes=[Route("/work", work, methods=["GET", "POST"]), Route("/token", work)])
         self.app = controlled(
