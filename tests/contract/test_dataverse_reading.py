@@ -158,19 +158,21 @@ async def test_one_column_keys_are_found_by_in_and_given_to_their_key():
 
 
 async def test_hostile_text_cannot_leave_its_literal():
-    """The worst name is searched as one value, in both forms of a query, and never as a bare apostrophe in an `In` list."""
-    fake = Fake([reply({"value": [row(ID1, name=HOSTILE)]}), reply({"value": []})])
+    """The worst name is searched as one value in both forms of a query; with control characters it is never put into an `In` list."""
+    printable = "".join(letter for letter in HOSTILE if letter.isprintable())
+    fake = Fake([reply({"value": [row(ID1, name=printable)]}), reply({"value": []}), reply({"value": []})])
     adapter = adapter_on(fake)
-    found = await adapter.find("account", [{"name": HOSTILE}], ["name"])
+    found = await adapter.find("account", [{"name": printable}], ["name"])
     assert [hit.id for hit in found[0]] == [ID1]
     raw = fake.seen[0].url.raw_path.decode()
-    assert json.loads(unquote(raw.split("PropertyValues=")[1].removesuffix(")"))) == [HOSTILE]
+    assert json.loads(unquote(raw.split("PropertyValues=")[1].removesuffix(")"))) == [printable]
+    await adapter.find("account", [{"name": HOSTILE}], ["name"])
     await adapter.find("account", [{"name": HOSTILE, "industrycode": 1}], ["name"])
-    raw = fake.seen[1].url.raw_path.decode().split("$filter=")[1]
-    assert unquote(raw) == f"(industrycode eq 1 and name eq '{HOSTILE.replace(chr(39), chr(39) * 2)}')" or unquote(raw) == (
-        f"(name eq '{HOSTILE.replace(chr(39), chr(39) * 2)}' and industrycode eq 1)"
-    )
-    assert not set(raw) & set("&#+ ")
+    one, two = (request.url.raw_path.decode().split("$filter=")[1] for request in fake.seen[1:])
+    literal = "'" + HOSTILE.replace("'", "''") + "'"
+    assert unquote(one) == f"(name eq {literal})"
+    assert unquote(two) == f"(name eq {literal} and industrycode eq 1)"
+    assert not set(one + two) & set("&#+ ")
 
 
 async def test_keys_of_several_columns_are_ors_of_ands_by_type():
@@ -286,3 +288,18 @@ async def test_who_we_are_is_asked_once():
     first, second = await adapter.identity(), await adapter.identity()
     assert (first.user_id, first.organization_id, first) == (US, ID1, second)
     assert fake.metadata == ["WhoAmI"]
+
+
+async def test_a_key_whose_value_cannot_be_in_its_column_finds_nothing():
+    """Text for a number, or a word for an id, equals nothing there; the other key is found."""
+    fake = Fake([reply({"value": [row(ID1, numberofemployees=7, _primarycontactid_value=None)]})])
+    keys = [{"numberofemployees": "seven"}, {"numberofemployees": 7}, {"primarycontactid": "nobody"}, {}]
+    found = await adapter_on(fake).find("account", keys, [])
+    assert [[hit.id for hit in hits] for hits in found] == [[], [ID1], [], []]
+
+
+async def test_what_is_no_guid_is_no_id():
+    """Reading by something that can't be an id asks nothing and finds nothing."""
+    fake = Fake([])
+    assert await adapter_on(fake).read("account", ["x'),PropertyValues=", ""], ["name"]) == {}
+    assert fake.seen == []

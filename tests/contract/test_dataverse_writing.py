@@ -293,7 +293,7 @@ async def test_deleting_what_is_gone_is_done():
 
 
 async def test_a_missing_target_blames_its_lookup_and_not_the_record():
-    """ "Does not exist" about the lookup's target names the field; about the record itself it is `not_found`."""
+    """The text "does not exist" about the lookup's target names the field; about the record itself it is `not_found`."""
 
     def says(key, kind="contact"):
         return (404, {"error": {"code": "0x80040217", "message": f"{kind} With Id = {key} Does Not Exist"}})
@@ -376,3 +376,20 @@ async def test_hostile_text_travels_through_writes_unchanged():
     (result,) = await adapter_on(fake).write("account", [update({"name": HOSTILE + "\r\n--batch_x--\r\n"})])
     assert bodies(fake.seen[0])[0]["name"] == HOSTILE + "\r\n--batch_x--\r\n"
     assert result.row.values["name"] == HOSTILE
+
+
+async def test_a_column_that_is_gone_fails_only_the_records_that_write_it():
+    """The unknown column is named for its record; a record that had only seen it is written all the same."""
+    fake = Fake([multipart((200, row(ID2, name="B")))])
+    seen = Row(ID2, SEEN.stamp, {"name": "A", "gone": "x"})
+    results = await adapter_on(fake).write("account", [update({"name": "A", "gone": "x"}), update({"name": "B"}, ID2, seen)])
+    assert (results[0].error.code, results[0].error.field) == ("dataverse.unknown_column", "gone")
+    assert results[1].error is None
+    assert results[1].row.values == {"name": "B"}
+
+
+@pytest.mark.parametrize("key", ["", "1)/name", "x", f"{ID1})?a=(b"])
+async def test_an_id_that_is_no_guid_never_reaches_a_url(key):
+    """Such a write is refused before anything is sent."""
+    (result,) = await adapter_on(Fake([])).write("account", [update({"name": "A"}, key)])
+    assert result.error.code == "dataverse.bad_request"

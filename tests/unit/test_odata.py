@@ -129,7 +129,8 @@ def test_change_set_operations_have_content_ids_unique_in_the_batch():
     body = odata.batch_body([group, group], "bound").decode()
     ids = [line for line in body.split("\r\n") if line.startswith("Content-ID")]
     assert len(set(ids)) == 4
-    assert body.count("_changeset_0--") == body.count("_changeset_1--") == 1
+    assert body.count("--changeset_0_bound--") == body.count("--changeset_1_bound--") == 1
+    assert not any(line.startswith("--bound") for line in body.split("--changeset_0_bound")[1].splitlines())
 
 
 @pytest.mark.parametrize("header", ["a\r\nInjected: 1", "a\nb"])

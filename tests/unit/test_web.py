@@ -3,10 +3,12 @@
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from opentelemetry import trace
 
 from shared.core.errors import CATALOGUE, ConfigError, Denied, Rejected, TandemError, Transient
 from shared.systems import web as module
@@ -462,3 +464,46 @@ def test_every_code_of_the_transport_is_in_the_catalogue_for_each_system():
     """The codes that Web builds from the system's name exist for both systems."""
     names = ("session_expired", "throttled", "unreachable", "unavailable", "bad_request", "bad_answer", "not_json")
     assert [f"{s}.{n}" for s in ("creatio", "dataverse") for n in names if f"{s}.{n}" not in CATALOGUE] == []
+
+
+async def test_spans_name_the_request_without_values(monkeypatch):
+    """A span says system, method and resource, status and cost; no query, id or body is in its name or attributes."""
+    spans = []
+
+    class Span(trace.NonRecordingSpan):
+        def __init__(self, name):
+            super().__init__(trace.INVALID_SPAN_CONTEXT)
+            self.facts = {"name": name}
+            spans.append(self.facts)
+
+        def set_attribute(self, key, value):
+            self.facts[key] = value
+
+    class Tracer(trace.NoOpTracer):
+        @contextmanager
+        def start_as_current_span(self, name, **options):
+            assert options == {"record_exception": False, "set_status_on_exception": False}
+            yield Span(name)
+
+    monkeypatch.setattr(trace, "get_tracer", lambda _: Tracer())
+    await web_on(Wire(OK)).send(Request("GET", "accounts(11111111-1111-4111-8111-111111111111)?$filter=name eq 'secret'"))
+    with pytest.raises(TandemError):
+        await web_on(Wire(httpx.Response(400, text="secret"))).send(Request("POST", "$batch", content=b"secret", operations=3))
+    assert [span["name"] for span in spans] == ["dataverse GET accounts", "dataverse POST $batch"]
+    assert spans[1]["error.type"] == "dataverse.bad_request"
+    assert (spans[1]["http.response.status_code"], spans[1]["tandem.operations"]) == (400, 3)
+    assert "secret" not in str(spans)
+    assert "1111" not in str(spans)
+
+
+async def test_closing_closes_the_logins_connections_too():
+    """A login with connections of its own is closed with the transport."""
+    closed = []
+
+    class Closing(FakeLogin):
+        async def close(self):
+            closed.append(True)
+
+    await web_on(Wire(OK), login=Closing()).close()
+    await web_on(Wire(OK)).close()
+    assert closed == [True]

@@ -1,0 +1,100 @@
+"""A Dataverse stand-in over real HTTP for one test, and adapters that talk to it."""
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.control_client import Control
+from sandbox.dataverse.organization import DEFAULT_CLIENT_ID
+from sandbox.dataverse.server import create_app
+from sandbox.dataverse.switches import Settings
+from sandbox.serve import running
+from sandbox.tokens import sign_token
+from shared.core.records import ChangePage, Row, Write, WriteKind, WriteResult
+from shared.systems.dataverse import Dataverse
+from shared.systems.dataverse_connection import connect
+from shared.systems.entra import EntraLogin
+
+KEY = "a key for tests"
+
+
+async def no_wait(_: float) -> None:
+    """Wait for nothing: back-off is tested elsewhere."""
+
+
+@dataclass(frozen=True)
+class SignedToken:
+    """A token as azure-identity hands it out."""
+
+    token: str
+    expires_on: int
+
+
+@dataclass
+class SignedCredential:
+    """A credential that signs tokens itself, as Entra's stand-in would; `asked` counts them."""
+
+    audience: str
+    asked: list[str] = field(default_factory=list)
+    client_id: str = DEFAULT_CLIENT_ID
+
+    async def get_token(self, *scopes: str) -> SignedToken:
+        """Sign a token."""
+        self.asked.append(scopes[0])
+        now = time.time()
+        claims = {"aud": self.audience, "iat": now, "exp": int(now) + 3600, "appid": self.client_id}
+        return SignedToken(sign_token(claims, KEY), int(now) + 3600)
+
+    async def close(self) -> None:
+        """Close nothing."""
+
+
+@dataclass
+class Site:
+    """One running stand-in."""
+
+    url: str
+    control: Control
+    credential: SignedCredential
+    _adapters: list[Dataverse] = field(default_factory=list)
+
+    def dataverse(self, *, login: Any = None, **options: Any) -> Dataverse:
+        """Make an adapter with a client of its own."""
+        login = login or EntraLogin(lambda: self.credential, f"{self.url}/.default")
+        made = connect(f"{self.url}/api/data/v9.2", login, sleep=no_wait, **options)
+        self._adapters.append(made)
+        return made
+
+    async def misbehave(self, **rule: Any) -> None:
+        """Put one rule of misbehaviour in force."""
+        await self.control.chaos({"seed": 1, "rules": [rule]})
+
+    async def close(self) -> None:
+        """Close what the test opened."""
+        for adapter in self._adapters:
+            await adapter.close()
+        await self.control.close()
+
+
+@asynccontextmanager
+async def site(**settings: Any) -> AsyncIterator[Site]:
+    """Run a stand-in."""
+    async with running(create_app(token_key=KEY, settings=Settings(**settings))) as url:
+        made = Site(url, Control("dataverse", url), SignedCredential(url))
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+async def pages(adapter: Dataverse, columns: Sequence[str], position: str | None = None, **more: Any) -> list[ChangePage]:
+    """Return all pages of the accounts' change feed."""
+    return [page async for page in adapter.changes("account", columns, position, more.get("since"))]
+
+
+async def one(adapter: Dataverse, kind: WriteKind, key: str, values: Mapping[str, Any], seen: Row | None = None) -> WriteResult:
+    """Write one account."""
+    (result,) = await adapter.write("account", [Write(kind, key, values, seen)])
+    return result
