@@ -143,11 +143,11 @@ def _bad_row(table: Table, record_id: str, column: str, said: str) -> TandemErro
 
 
 def folded(value: Value) -> Value:
-    """Return a value as the server compares it, or looser: case, accents and trailing blanks of texts don't count."""
+    """Return a value as the server compares it, or looser: case, accents, trailing blanks and kinds of line end don't count."""
     if not isinstance(value, str):
         return value
     bare = "".join(letter for letter in unicodedata.normalize("NFKD", value) if not unicodedata.combining(letter))
-    return bare.casefold().rstrip()
+    return bare.casefold().replace("\r\n", "\n").replace("\r", "\n").rstrip()
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------------
