@@ -123,8 +123,9 @@ async def test_batches_live_from_open_to_closed(ledger: TableLedger) -> None:
     assert first is not None
     assert replace(first, etag=None) == batch("b1")
     parked = await ledger.save_batch(replace(first, state=BatchState.PARKED, attempt=1, touched=NOON + SECOND, counts={Outcome.WAITING: 2}))
-    with pytest.raises(Stale):
-        await ledger.save_batch(first)
+    for outdated in (first, replace(first, state=BatchState.CLOSED)):
+        with pytest.raises(Stale):
+            await ledger.save_batch(outdated)
     assert [one.id for one in await ledger.open_batches(FLOW)] == ["b1", "b2"]
     closed = await ledger.save_batch(replace(parked, state=BatchState.CLOSED))
     assert [one.id for one in await ledger.open_batches(FLOW)] == ["b2"]
@@ -162,6 +163,7 @@ async def test_a_lost_reply_to_a_close_is_not_a_lost_race(ledger: TableLedger, s
 async def test_only_untouched_batches_are_listed_for_the_sweep(ledger: TableLedger) -> None:
     """With a moment, open batches last touched before it are listed; one never touched counts from its making."""
     made = [batch("b1"), batch("b2", touched=NOON + HOUR), batch("b3", created=NOON + HOUR), batch("b4", touched=NOON + SECOND)]
+    made.append(batch("b5", touched=NOON + 2 * SECOND))
     await ledger.create_batches(made)
     assert [one.id for one in await ledger.open_batches(FLOW, NOON + 2 * SECOND)] == ["b1", "b4"]
 
