@@ -1,0 +1,120 @@
+"""Compares every mapped field of every record of a flow on both sides, under its mapping: what the demo ends with.
+
+The rows come from the stand-ins' control APIs, so that an adapter that reads wrongly can't hide it; only the metadata, the users and the
+pairs of ids come from the app's own parts.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from sandbox.control_client import Control
+from shared.core.binding import Binding, BindingState
+from shared.core.mapping import AnyRow
+from shared.core.plan import Desk, value_on
+from shared.core.records import Column, ColumnType, Entity, Row, Side, Stamp, normalise
+from shared.core.rules import State, convert, same
+from shared.engine.desk import open_desk, with_references
+from shared.engine.services import Services
+
+_NO_STAMP: Final = Stamp(datetime.min.replace(tzinfo=UTC))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A field that is not the same on both sides, or (without `field`) a record that has no partner."""
+
+    record: str
+    field: str
+    creatio: Any = None
+    dynamics: Any = None
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        if not self.field:
+            return f"{self.record}: is in one system only"
+        return f"{self.record}: {self.field}: Creatio has {self.creatio!r}, Dynamics has {self.dynamics!r}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result: how many records and fields were compared, how many were left as each side has them by the mapping's own word."""
+
+    records: int
+    fields: int
+    kept: int
+    differences: tuple[Difference, ...]
+
+
+async def compare(services: Services, flow: str, creatio: Control, dynamics: Control) -> Comparison:
+    """Read both sides of a flow whole and compare them; every record must have its partner."""
+    mapping = services.mapping(flow)
+    desk, unknown = await open_desk(services, mapping)
+    if unknown:
+        raise LookupError(f"the mapping names columns that are not there: {', '.join(sorted(unknown))}")
+    rows = {
+        Side.CREATIO: await _rows(creatio, desk.context.entities[Side.CREATIO], "Id", without_null=True),
+        Side.DYNAMICS: await _rows(dynamics, desk.context.entities[Side.DYNAMICS], f"{mapping.dynamics.entity}id", without_null=False),
+    }
+    bindings = await services.ledger.bindings(flow, Side.CREATIO, list(rows[Side.CREATIO]))
+    desk = await with_references(services, desk, [(side, row) for side in Side for row in rows[side].values()])
+    pairs = [pair for binding in bindings.values() if (pair := _pair(binding, rows)) is not None]
+    lonely = _without_partner(rows, pairs)
+    compared = [_compare_field(desk, row, pair) for pair in pairs for row in desk.rows]
+    different = [found for found in compared if isinstance(found, Difference)]
+    return Comparison(len(pairs), len(compared), compared.count(None), (*lonely, *different))
+
+
+async def _rows(control: Control, entity: Entity, id_column: str, *, without_null: bool) -> dict[str, Row]:
+    """Return the stored rows of a side by id, in normal form."""
+    found = {}
+    for raw in await control.rows(entity.name):
+        values = {
+            name: normalise(_shown(raw.get(name), column, without_null), column, without_null) for name, column in entity.columns.items()
+        }
+        row_id = str(raw[id_column]).lower()
+        found[row_id] = Row(row_id, _NO_STAMP, values)
+    return found
+
+
+def _shown(stored: Any, column: Column, without_null: bool) -> Any:  # noqa: FBT001 - as in normalise
+    """Return a stored value as the server shows it: no yes/no is no in Creatio (creatio.md 2.2); a number as its shortest decimal."""
+    if stored is None and without_null and column.type is ColumnType.BOOLEAN:
+        return False
+    return Decimal(repr(stored)) if isinstance(stored, float) else stored
+
+
+def _pair(binding: Binding, rows: dict[Side, dict[str, Row]]) -> dict[Side, Row] | None:
+    pair = {side: rows[side].get(binding.id_on(side) or "") for side in Side}
+    whole = {side: row for side, row in pair.items() if row is not None}
+    return whole if binding.state is BindingState.BOUND and len(whole) == len(Side) else None
+
+
+def _without_partner(rows: dict[Side, dict[str, Row]], pairs: Sequence[dict[Side, Row]]) -> list[Difference]:
+    paired = {side: {pair[side].id for pair in pairs} for side in Side}
+    return [Difference(f"{side.value} {row_id}", "") for side in Side for row_id in rows[side] if row_id not in paired[side]]
+
+
+def _compare_field(desk: Desk, row: AnyRow, pair: dict[Side, Row]) -> Difference | bool | None:
+    """Return True for an equal field, None for one that the mapping says to leave, else the difference."""
+    values = {side: value_on(row, side, pair[side]) for side in Side}
+    outcomes = []
+    for side in Side:
+        if not row.writes(side.other):
+            continue
+        converted = convert(row, side, values[side], pair[side].id, desk.context)
+        if converted.state is State.VALUE and same(row, converted.value, values[side.other]):
+            return True
+        outcomes.append(converted.state)
+    if State.KEPT in outcomes:
+        return None
+    name = f"{value_on(desk.rows[0], Side.CREATIO, pair[Side.CREATIO])} ({pair[Side.CREATIO].id})"
+    return Difference(name, row.key, values[Side.CREATIO], values[Side.DYNAMICS])
+
+
+def shown(differences: Iterable[Difference], most: int = 20) -> list[str]:
+    """Return the first differences as lines for people."""
+    lines = [str(difference) for difference in differences]
+    return lines[:most] + ([f"... and {len(lines) - most} more"] if len(lines) > most else [])

@@ -1,0 +1,175 @@
+"""The demo: two CRMs full of accounts, the app between them, people who edit on both sides, and a count of what differs in the end.
+
+Its very last line is one JSON object, for machines; everything above is for people.
+"""
+
+import asyncio
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from sandbox.child import SandboxError
+from sandbox.compare import Comparison, compare, shown
+from sandbox.demo_edits import FLOW, Edits, Step
+from sandbox.observe import COLUMNS, SYSTEMS, Observer
+from sandbox.processes import Sandbox
+from sandbox.seed import Seeded, seed
+from shared.core.errors import ConfigError, TandemError
+
+_FIRST_SECONDS: Final = 120.0
+_LATER_SECONDS: Final = 45.0
+_QUIET_SECONDS: Final = 8.0
+_TITLES: Final = {"creatio": "Creatio", "dataverse": "Dynamics 365"}
+
+
+@dataclass
+class Result:
+    """What the demo found out so far; it ends well when nothing differs, every step arrived and quiet means quiet."""
+
+    flows: dict[str, dict[str, int]] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SYSTEMS, 0))
+    steps: list[Step] = field(default_factory=list)
+    comparison: Comparison | None = None
+    quiet_writes: int | None = None
+    open_ends: int = 0
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether everything is as it should be."""
+        compared = self.comparison is not None and self.comparison.records > 0 and not self.comparison.differences
+        arrived = bool(self.steps) and all(step.seconds is not None for step in self.steps)
+        return compared and arrived and self.quiet_writes == 0 and not self.open_ends and not self.problem
+
+    def line(self) -> str:
+        """Return the one JSON object for machines."""
+        differences = len(self.comparison.differences) if self.comparison else 0
+        return json.dumps({"ok": self.ok, "flows": self.flows, "requests": self.requests, "differences": differences})
+
+
+def main() -> int:
+    """Run the demo; return 0 when it ended well."""
+    begun = time.monotonic()
+    directory = Path(tempfile.mkdtemp(prefix="tandem-demo-"))
+    result = Result()
+    try:
+        asyncio.run(_run(directory, result))
+    except (SandboxError, ConfigError, TandemError, OSError) as problem:
+        result.problem = str(problem) or type(problem).__name__
+    _say("")
+    if result.problem:
+        _say(f"The demo could not go on: {result.problem}")
+    if result.ok:
+        shutil.rmtree(directory, ignore_errors=True)
+        _say(f"OK: both systems tell the same story, {time.monotonic() - begun:.0f} seconds in all.")
+    else:
+        _say(f"NOT OK after {time.monotonic() - begun:.0f} seconds. The logs of every program lie in {directory}")
+    print(result.line(), flush=True)
+    return 0 if result.ok else 1
+
+
+async def _run(directory: Path, result: Result) -> None:
+    _say(
+        "Tandem keeps Creatio and Dynamics 365 in step. Here it runs on this machine, between two stand-ins, over real queues and tables.\n"
+    )
+    seeded: list[Seeded] = []
+
+    async def fill(sandbox: Sandbox) -> None:
+        seeded.append(await seed(sandbox.creatio, sandbox.dataverse))
+
+    async with Sandbox.start(directory, before_host=fill) as sandbox:
+        observer = Observer.of(sandbox)
+        try:
+            await _first_sync(observer, seeded[0])
+            await _edits(observer, result)
+            await _quiet(observer, result)
+            await _finish(observer, result)
+        finally:
+            await _count(observer, result)
+            await observer.close()
+
+
+async def _first_sync(observer: Observer, seeded: Seeded) -> None:
+    _say(
+        f"1. Two systems that never met: {seeded.creatio_only} accounts are in Creatio only, {seeded.dynamics_only} in Dynamics only, "
+        f"{seeded.both} in both.\n   The app has started; it polls every 2 seconds ..."
+    )
+    seconds = await observer.settle(_FIRST_SECONDS)
+    counts = await observer.outcomes(FLOW)
+    found = await _compared(observer)
+    _say(
+        f"   After {seconds:.0f} s: {found.records - counts['created']} pairs found and merged, not doubled; {counts['created']} accounts created on the other "
+        f"side.\n   {found.records} accounts are on both sides now; {len(found.differences)} fields differ."
+    )
+    for line in shown(found.differences):
+        _say(f"   {line}")
+
+
+async def _edits(observer: Observer, result: Result) -> None:
+    _say("\n2. People work on both sides. Each edit should be on the other side within one poll:")
+    edits = Edits(observer)
+    story = edits.story()
+    pairs = await edits.pairs(len(story))
+    if len(pairs) < len(story):
+        raise SandboxError(f"the story needs {len(story)} accounts that both sides have, and found {len(pairs)}")
+    for (step, _), pair in zip(story, pairs, strict=True):
+        done = await step(pair)
+        result.steps.append(done)
+        outcome = f"{done.came_of_it}, {done.seconds:.1f} s" if done.seconds is not None else f"NOT YET: {done.came_of_it}"
+        _say(f"   - {done.what}\n     -> {outcome}")
+
+
+async def _quiet(observer: Observer, result: Result) -> None:
+    await observer.settle(_LATER_SECONDS)
+    before = {name: await observer.writes(name) for name in SYSTEMS}
+    requests = await observer.requests()
+    await asyncio.sleep(_QUIET_SECONDS)
+    written = {name: await observer.writes(name) - before[name] for name in SYSTEMS}
+    asked = {name: number - requests[name] for name, number in (await observer.requests()).items()}
+    result.quiet_writes = sum(written.values())
+    _say(f"\n3. Nobody edits for {_QUIET_SECONDS:.0f} seconds. The app goes on polling:")
+    for name in SYSTEMS:
+        _say(f"   {_TITLES[name]:<13} {asked[name]} requests, {written[name]} records written")
+
+
+async def _finish(observer: Observer, result: Result) -> None:
+    result.comparison = found = await _compared(observer)
+    left = f", {found.kept} left as each side has them, as the mapping says" if found.kept else ""
+    _say(f"\n4. Every mapped field of every account, compared on both sides: {found.fields} fields of {found.records} accounts{left}.")
+    _say(f"   {len(found.differences)} differences.")
+    for line in shown(found.differences):
+        _say(f"   {line}")
+    for flow in observer.flows:
+        ledger = observer.app.ledger
+        failures, conflicts = await ledger.failures(flow), await ledger.conflicts(flow)
+        result.open_ends += len(failures) + len(conflicts)
+        for failure in failures[:20]:
+            _say(f"   failure: {failure.record_id} {failure.field}: {failure.code}: {failure.said}")
+        for conflict in conflicts[:20]:
+            _say(f"   conflict: {conflict.creatio_id} {conflict.dynamics_id} {conflict.field}: {conflict.reason}")
+
+
+async def _compared(observer: Observer) -> Comparison:
+    look = compare(observer.app.services, FLOW, observer.control("creatio"), observer.control("dataverse"))
+    found: Comparison = await observer.unobserved(look)
+    return found
+
+
+async def _count(observer: Observer, result: Result) -> None:
+    """Count, whatever happened before, and show the table."""
+    result.flows = {flow: await observer.outcomes(flow) for flow in observer.flows}
+    result.requests = await observer.requests()
+    _say("")
+    _say("   flow           " + "".join(f"{name:>10}" for name in COLUMNS))
+    for flow, counts in result.flows.items():
+        _say(f"   {flow:<15}" + "".join(f"{counts[name]:>10}" for name in COLUMNS))
+    asked = ", ".join(f"{_TITLES[name]} {number}" for name, number in result.requests.items())
+    _say(f"   Requests: {asked}. Looks at records that had not changed count as unchanged.")
+
+
+def _say(text: Any) -> None:
+    print(text, flush=True)
