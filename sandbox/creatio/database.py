@@ -44,10 +44,10 @@ class Database:
 
     def _create_table(self, entity: Entity) -> None:
         columns = ", ".join(
-            f'"{column.name}" {"TEXT PRIMARY KEY" if column.name == "Id" else _SQL_TYPES.get(column.kind, "TEXT")}'
+            f'"{column.name}" {"TEXT PRIMARY KEY NOT NULL" if column.name == "Id" else _SQL_TYPES.get(column.kind, "TEXT")}'
             for column in entity.columns.values()
         )
-        self._connection.execute(f'CREATE TABLE IF NOT EXISTS "{entity.name}" ({columns}) WITHOUT ROWID')
+        self._connection.execute(f'CREATE TABLE IF NOT EXISTS "{entity.name}" ({columns})')
         for index, parts in [("ModifiedOn", '"ModifiedOn", "Id"'), *((n, f'"{n}"') for n in sorted(_INDEXED))]:
             if index in entity.columns:
                 self._connection.execute(
