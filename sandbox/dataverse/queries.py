@@ -143,7 +143,7 @@ class Cookie:
 def read_cookie(text: str) -> Cookie:
     """Read a decoded ``$skiptoken``; raise when it was decoded or encoded once too often on the way."""
     outer = _COOKIE.fullmatch(text)
-    inner = _STATE.fullmatch(unquote(outer["cookie"])) if outer is not None and "%3C" in outer["cookie"] else None
+    inner = _STATE.fullmatch(unquote(outer["cookie"])) if outer is not None else None
     if outer is None or inner is None:
         raise Fault(400, "0x80040203", "Malformed XML in the Paging Cookie: send the nextLink as it was received.")
     state = json.loads(base64.urlsafe_b64decode(inner[1]))
