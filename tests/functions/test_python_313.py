@@ -122,7 +122,12 @@ def run(python: Path | str, script: str, app: Path) -> dict[str, Any]:
     return document
 
 
-APPS = [pytest.param(app, id=name) for name, app in (("fixture", FIXTURE_APP), ("product", PRODUCT_APP)) if app.exists()]
+APPS = [pytest.param(FIXTURE_APP, id="fixture"), pytest.param(PRODUCT_APP, id="product")]
+
+# design.md 1: a queue for each step and one for what dies in it; one timer that decides what is due, one that watches.
+QUEUES = {name + end for name in ("polls", "changes", "bulk") for end in ("", "-poison")}
+TIMERS = {"%POLL_SCHEDULE%", "%WATCH_SCHEDULE%"}
+OPEN_TO_ALL = {"health"}
 
 
 @pytest.mark.parametrize("app", APPS)
@@ -156,6 +161,24 @@ def test_the_worker_runtime_sees_the_types_that_are_meant(python_313):
     assert types["plain"] == {"parameters": {"text": "generic", "relayed": "queue"}, "asynchronous": False, "context": False}
     assert types["tick"]["parameters"] == {"timer": "timerTrigger"}
     assert types["order"]["parameters"] == {"req": "httpTrigger"}
+
+
+def test_the_product_has_the_triggers_that_are_meant(python_313):
+    """Every queue and timer of the design has one async function, timers are monitored, and only the health check is open."""
+    loaded = run(python_313, LOAD, PRODUCT_APP)
+    bindings = {
+        name: found[0] for name, kinds in loaded["bindings"].items() if (found := [b for b in kinds if b["type"].endswith("Trigger")])
+    }
+    queues = [binding for binding in bindings.values() if binding["type"] == "queueTrigger"]
+    timers = [binding for binding in bindings.values() if binding["type"] == "timerTrigger"]
+    routes = [binding for binding in bindings.values() if binding["type"] == "httpTrigger"]
+
+    assert sorted(binding["queueName"] for binding in queues) == sorted(QUEUES)
+    assert {binding["connection"] for binding in queues} == {"AzureWebJobsStorage"}
+    assert sorted(binding["schedule"] for binding in timers) == sorted(TIMERS)
+    assert not [binding for binding in timers if binding.get("runOnStartup") or binding.get("useMonitor") is False]
+    assert {binding["route"] for binding in routes if binding["authLevel"].lower() == "anonymous"} == OPEN_TO_ALL
+    assert [name for name, types in loaded["types"].items() if not types["asynchronous"]] == []
 
 
 def test_the_interpreter_is_the_deployed_one(python_313):
