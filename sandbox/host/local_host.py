@@ -1,4 +1,14 @@
-"""The host: the functions of one app, their listeners, and the web front, from start to drain."""
+"""The host: the functions of one app, their listeners, and the web front, from start to drain.
+
+It follows azure.md, section 2. Where it differs from the host in Azure:
+
+- Host and functions share one process and one loop. After ``functionTimeout`` everything that runs is ended, as when the worker
+  is restarted, but the app's modules are not imported again, and the thread of a plain function can't be ended.
+- ``functionTimeout`` and the drain time are real seconds, whatever the time scale. A lease lasts at least 15 real seconds.
+- Storage that gives no answer is waited for; in Azure the host would be started again. Storage that refuses stops this host too.
+- Keys come from settings or are made at each start; they are not stored. A route called with another method answers 404.
+- Connections are connection strings; identity-based ones work in Azure only. Triggers: queue, timer, HTTP; outputs: queue, HTTP.
+"""
 
 import asyncio
 import hashlib
