@@ -233,8 +233,8 @@ class Creatio:
             found |= rows
             if page.cut_short:
                 rest = [one for one in group if one not in rows]
-                if not rows:
-                    raise bad_answer("the server keeps all rows back", model.name)
+                if len(rest) == len(group):
+                    raise bad_answer("the server says that it has rows but shows none that was asked for", model.name)
                 found |= await self._read_some(model, rest, columns, us)
         return found
 

@@ -195,9 +195,11 @@ class Feed:
             self._links.add(page.link)
             return
         # Without a count the end is known only by a page that holds nothing but the row that was asked for again.
-        only_known = query.consumed <= (1 if query.last is not None else 0)
-        if (page.count is not None and query.offset + query.consumed >= page.count) or only_known:
+        nothing_new = query.consumed <= (1 if query.last is not None else 0)
+        if nothing_new if page.count is None else query.offset + query.consumed >= page.count:
             self.complete = True
+        elif nothing_new:
+            raise bad_answer("the server counts more rows than it shows", self._entity)
         else:
             self._query = self._following()
 

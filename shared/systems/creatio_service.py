@@ -44,11 +44,15 @@ class Service:
         self, entity: str, select: Iterable[str], *, where: str = "", expand: str = "", page_size: int
     ) -> AsyncIterator[Any]:
         """Yield all rows of a set in the order of Id, page by page, also where the server cuts pages shorter than asked."""
-        names, skip, links = tuple(select), 0, set[str]()
+        names, skip, links, begins = tuple(select), 0, set[str](), set[str]()
         while True:
             page, _ = await self.rows(
                 collection_url(entity, select=names, where=where, expand=expand, order="Id", top=page_size, skip=skip, count=True), entity
             )
+            begin = str(page.rows[0].get("Id")) if page.rows else ""
+            if begin in begins:
+                raise bad_answer("a page came a second time", entity)
+            begins.add(begin)
             while True:
                 for row in page.rows:
                     yield row

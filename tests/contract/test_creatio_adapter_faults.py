@@ -236,6 +236,15 @@ async def test_a_next_link_to_another_host_is_not_followed() -> None:
     assert caught.value.code == "creatio.bad_answer"
 
 
+async def test_a_server_that_ignores_the_offset_is_no_endless_loop() -> None:
+    """The same page again and again, with a count that promises more: each verb gives up by code."""
+    body = {"value": [row(TWO)], "@odata.count": 10**9}
+    adapter = adapter_for(pages({**body, "responses": [{"id": "1", "status": 200, "body": body}]}))
+    for call in (adapter.users, lambda: walk(adapter), lambda: adapter.read("Account", [ONE], ["Name"])):
+        with pytest.raises(Transient):
+            await call()
+
+
 async def test_relative_next_links_are_followed_below_the_root() -> None:
     """A link without a host is taken below the service root, with or without the root in it."""
     for link in ("Account?$skiptoken=1", "/0/odata/Account?$skiptoken=1"):
