@@ -129,6 +129,12 @@ def test_every_package_has_its_reason() -> None:
     assert missing == []
 
 
+def test_every_folder_of_tests_is_explained() -> None:
+    """CONTRIBUTING says of each folder of tests what it proves."""
+    folders = {path.parent.relative_to(ROOT).parts[1] for path in (ROOT / "tests").rglob("test_*.py")}
+    assert set(re.findall(r"^\| `tests/(\w+)/` \|", page("CONTRIBUTING.md"), re.MULTILINE)) == folders
+
+
 def test_every_custom_column_of_the_stand_in_is_listed() -> None:
     """Who sets up a real Creatio finds in CONTRIBUTING each custom column that a mapping uses."""
     text = page("CONTRIBUTING.md")
