@@ -34,8 +34,10 @@ class FakeTime:
 
     async def sleep(self, seconds):
         self.slept.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
+        until = self.now + seconds
+        for _ in range(10):  # the others run on before time has passed
+            await asyncio.sleep(0)
+        self.now = max(self.now, until)
 
 
 class FakeLogin:
@@ -70,6 +72,7 @@ class Wire:
 
     async def __call__(self, request):
         self.seen.append(request)
+        await asyncio.sleep(0)  # a network lets other tasks run
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Callable):
             answer = answer(request)
