@@ -2,7 +2,7 @@
 
 Chaos kinds of its own: `insert_then_fail` (a POST inserts the row and answers 500; the first create of the request),
 `normalise` (`entity`, `column`, `how`: trim, collapse, upper, title: a written text is stored changed),
-`user_edit_in_batch` and `part_status` (see batch.py), `csrf` (403 as for a wrong BPMCSRF).
+`user_edit_in_batch`, `part_status` and `drop_in_batch` (see batch.py), `csrf` (403 as for a wrong BPMCSRF).
 Error bodies beside the common ones: `webapi`.
 """
 
@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from sandbox.chaos import Chaos, fired, html_page
 from sandbox.control import Clock, Counts, Panel, Switches, controlled
-from sandbox.creatio.batch import Batch
+from sandbox.creatio.batch import Batch, BatchCut
 from sandbox.creatio.content import fill
 from sandbox.creatio.control_store import ControlStore
 from sandbox.creatio.database import Database
@@ -29,10 +29,10 @@ from sandbox.creatio.service import Answer, Call, Service, Troubles
 from sandbox.creatio.sessions import Sessions
 from sandbox.creatio.settings import CreatioSettings
 from sandbox.creatio.values import to_json
-from sandbox.serve import AsgiApp, Receive, Scope, Send
+from sandbox.serve import AsgiApp, Receive, Scope, Send, abort_connection
 
-OWN_KINDS = frozenset({"insert_then_fail", "normalise", "user_edit_in_batch", "part_status", "csrf"})
-_PASSED_ON = ("insert_then_fail", "normalise", "user_edit_in_batch", "part_status", "stale_read")
+OWN_KINDS = frozenset({"insert_then_fail", "normalise", "user_edit_in_batch", "part_status", "drop_in_batch", "csrf"})
+_PASSED_ON = ("insert_then_fail", "normalise", "user_edit_in_batch", "part_status", "drop_in_batch", "stale_read")
 _LOGIN = "/ServiceModel/AuthService.svc"
 _EVENT_LOG = "/api/v1/entities/eventLogConfigs/"
 _EVENT_LOG_SINCE = (8, 3, 2)
@@ -84,7 +84,11 @@ class _Site:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        response = await self._answer(Request(scope, receive))
+        try:
+            response = await self._answer(Request(scope, receive))
+        except BatchCut:
+            await abort_connection()
+            return
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:

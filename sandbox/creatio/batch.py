@@ -6,6 +6,7 @@ Parts that did not run are absent from the answer. A group is no transaction unl
 Chaos inside a batch: `user_edit_in_batch` (`entity`, `values`, optional `id`, `user`; `position` `before_write`
 (default), `after_write` or the number of a part) lets another user save between two parts; without `id` it is the row
 of the batch's first PATCH on that entity. `part_status` (`status`, `index`) fails one part with nothing done.
+`drop_in_batch` (`index`): the connection closes unanswered before that part runs; the parts before it are done.
 """
 
 import contextlib
@@ -52,6 +53,10 @@ class Done:
 
 
 _CONTINUE = re.compile(r"continue-on-error(?!\s*=\s*false)", re.IGNORECASE)
+
+
+class BatchCut(Exception):  # noqa: N818 - an event, not an error of the stand-in
+    """Tell that the connection closes in the middle of a batch."""
 
 
 class _RolledBack(Exception):  # noqa: N818 - a signal to the transaction around a group
@@ -134,6 +139,9 @@ class Batch:
 
     def _run_part(self, call: Call, parts: Sequence[Part], index: int) -> Answer:
         part = parts[index]
+        cut = call.troubles.find("drop_in_batch")
+        if cut is not None and cut.options.get("index", 0) == index:
+            raise BatchCut
         self._counts.part()
         self._let_user_edit(call, parts, index, before=True)
         broken = call.troubles.find("part_status")

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 from sandbox.creatio.errors import bad_query, flat_lookup, no_property
 from sandbox.creatio.schema import Entity, Schema
 
+_INT32 = 2**31 - 1
 _OPTIONS = {"$select", "$filter", "$orderby", "$top", "$skip", "$count", "$expand", "$skiptoken", "$format"}
 
 
@@ -140,6 +141,6 @@ def _split(text: str, sign: str) -> Iterator[str]:
 def _number(option: str, text: str | None) -> int | None:
     if text is None:
         return None
-    if not text.isdecimal():
+    if not text.isdecimal() or int(text[:20]) > _INT32:
         raise bad_query(f"Invalid value '{text}' for {option} query option found. It must be a non-negative integer.")
     return int(text)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from sandbox.creatio.errors import CreatioError
+from sandbox.creatio.errors import CreatioError, database_error
 from sandbox.creatio.schema import NAMESPACE, Column
 
 EMPTY_GUID = "00000000-0000-0000-0000-000000000000"
@@ -19,6 +19,7 @@ EMPTY_DATE = "0001-01-01T00:00:00Z"
 Stored: TypeAlias = str | int | bytes | None
 
 _INT32 = 2**31
+_MOST_DIGITS = 18
 _EMPTY = {"guid": EMPTY_GUID, "text": "", "int": 0, "bool": False, "datetime": EMPTY_DATE, "date": EMPTY_DATE}
 
 
@@ -148,7 +149,10 @@ def _decimal(column: Column, value: Any, *, text_decimals: bool) -> int:
             f"false/true (property '{column.name}').",
         )
     try:
-        return int(Decimal(value).scaleb(column.scale).to_integral_value())
+        number = Decimal(value)
+        if number.adjusted() >= _MOST_DIGITS - column.scale:
+            raise database_error("22003: numeric field overflow")
+        return int(number.scaleb(column.scale).to_integral_value())
     except (ArithmeticError, ValueError, TypeError):
         raise _mismatch(column, value) from None
 

@@ -4,7 +4,8 @@ Guids and times stand bare; a quoted one has the wrong type (400). A lookup's fl
 written `X/Id`. Nulls can't be expressed on the wire, so `0`, `false` and `''` match nulls too.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from sandbox.creatio.errors import CreatioError, bad_query, flat_lookup, no_property
@@ -22,6 +23,7 @@ _KIND_NAMES = {
     "le": "LessThanOrEqual",
 }
 _LITERAL_TYPES = {"guid": "Edm.Guid", "string": "Edm.String", "number": "Edm.Decimal", "date": "Edm.DateTimeOffset"}
+_MOST_DIGITS = 18
 _NUMBERS = {"Edm.Int32", "Edm.Decimal"}
 _DATE_PARTS = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
 _TEXT_FUNCTIONS = {"tolower": "lower", "toupper": "upper", "trim": "trim"}
@@ -217,9 +219,12 @@ def _promoted(operand: _Operand, other: _Operand) -> _Operand:
 def _scaled(operand: _Operand, other: _Operand) -> _Operand:
     """Bring a number to the unit in which the other one is stored (decimals are integers of their last digit)."""
     if operand.literal:
-        number = operand.values[0].scaleb(other.scale)
+        given: Decimal = operand.values[0]
+        if given.adjusted() >= _MOST_DIGITS:
+            return replace(operand, values=(float(given),))
+        number = given.scaleb(other.scale)
         whole = number == number.to_integral_value()
-        return _Operand("?", operand.edm, (int(number) if whole else float(number),), literal=True)
+        return replace(operand, values=(int(number) if whole else float(number),))
     return operand
 
 

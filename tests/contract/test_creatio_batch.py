@@ -2,8 +2,10 @@
 
 import uuid
 
+import httpx
 import pytest
 
+from sandbox.serve import running
 from tests.contract.creatio_stand_in import CUSTOMER, Tenant, open_tenant, part
 
 
@@ -169,3 +171,14 @@ async def test_troubles_inside_a_batch_meet_one_part(tenant):
     responses = await tenant.batch(*requests, Prefer="continue-on-error")
     assert [response["status"] for response in responses] == [500, 201, 503, 201]
     assert await tenant.names("Name ne ''") == ["A0", "A1", "A3"]
+
+
+async def test_a_connection_may_close_in_the_middle_of_a_batch(tenant):
+    """`drop_in_batch` on a real socket: the parts before the cut are done, the rest is not, and no answer comes."""
+    await tenant.chaos({"kind": "drop_in_batch", "index": 2, "times": 1})
+    headers = {"Authorization": tenant.http.headers["Authorization"]}
+    requests = [part(n, "POST", "Account", {"Name": f"A{n}"}) for n in range(4)]
+    async with running(tenant.creatio.app) as url, httpx.AsyncClient(base_url=url, headers=headers) as http:
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+            await http.post("/0/odata/$batch", json={"requests": requests})
+    assert await tenant.names("Name ne ''") == ["A0", "A1"]

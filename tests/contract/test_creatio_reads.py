@@ -120,6 +120,7 @@ async def test_ieee754_in_accept_turns_decimals_into_texts(tenant):
         ("UsrEmployees lt 5", ["Gamma", "Omega", "Δέλτα 東京"]),
         ("UsrCreditLimit eq 10.5", ["Alpha"]),
         ("UsrCreditLimit gt 0 and UsrCreditLimit le 0.10", ["beta O'Hara"]),
+        ("UsrCreditLimit gt 1e99999999", []),
         ("UsrActive eq false", ["Gamma"]),
         ("UsrActive and Code ne ''", ["Alpha", "beta O'Hara"]),
         ("Code eq ''", ["Gamma", "Omega", "Δέλτα 東京"]),
@@ -219,6 +220,7 @@ async def test_select_order_top_skip_and_count(filled):
     ("option", "value", "status"),
     [
         ("$top", "-1", 400),
+        ("$top", "2147483648", 400),
         ("$skip", "x", 400),
         ("$count", "yes", 400),
         ("$select", "Name,Foo", 400),

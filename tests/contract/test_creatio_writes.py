@@ -107,6 +107,7 @@ async def test_representation_is_returned_only_by_its_switch(tenant):
         ({"Name": "A", "TypeId": str(uuid.uuid4())}, 500, "violates foreign key constraint"),
         ({"Name": "A" * 251}, 500, "value too long for type character varying(250)"),
         ({"Name": "nul\0"}, 500, "invalid byte sequence"),
+        ({"Name": "A", "UsrCreditLimit": 1e17}, 500, "numeric field overflow"),
         ([], 400, "The body must be a JSON object"),
     ],
 )
