@@ -79,7 +79,7 @@ async def _rows(control: Control, entity: Entity, id_column: str, *, without_nul
     return found
 
 
-def _shown(stored: Any, column: Column, without_null: bool) -> Any:  # noqa: FBT001 - as in normalise
+def _shown(stored: Any, column: Column, without_null: bool) -> Any:
     """Return a stored value as the server shows it: no yes/no is no in Creatio (creatio.md 2.2); a number as its shortest decimal."""
     if stored is None and without_null and column.type is ColumnType.BOOLEAN:
         return False

@@ -74,7 +74,8 @@ def main() -> int:
 
 async def _run(directory: Path, result: Result) -> None:
     _say(
-        "Tandem keeps Creatio and Dynamics 365 in step. Here it runs on this machine, between two stand-ins, over real queues and tables.\n"
+        "Tandem keeps Creatio and Dynamics 365 in step. Here all of it runs on this machine: the app in a local host, real queues and\n"
+        "tables (Azurite), and a stand-in for each of the two systems, filled with accounts that people might have.\n"
     )
     seeded: list[Seeded] = []
 
@@ -99,11 +100,12 @@ async def _first_sync(observer: Observer, seeded: Seeded) -> None:
         f"{seeded.both} in both.\n   The app has started; it polls every 2 seconds ..."
     )
     seconds = await observer.settle(_FIRST_SECONDS)
-    counts = await observer.outcomes(FLOW)
+    created = (await observer.outcomes(FLOW))["created"]
     found = await _compared(observer)
     _say(
-        f"   After {seconds:.0f} s: {found.records - counts['created']} pairs found and merged, not doubled; {counts['created']} accounts created on the other "
-        f"side.\n   {found.records} accounts are on both sides now; {len(found.differences)} fields differ."
+        f"   After {seconds:.0f} s: {found.records - created} pairs found and merged, not doubled; "
+        f"{created} accounts created on the other side.\n"
+        f"   {found.records} accounts are on both sides now; {len(found.differences)} fields differ."
     )
     for line in shown(found.differences):
         _say(f"   {line}")

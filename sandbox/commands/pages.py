@@ -6,6 +6,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sandbox.child import ROOT
+from sandbox.commands.mapping_pages import write_mapping_pages
 from shared.core.errors import CATALOGUE
 from shared.settings import Settings
 
@@ -25,11 +26,12 @@ _GROUPS: Final = {
 
 
 def docs(_arguments: list[str]) -> int:
-    """Write docs/errors.md and the settings table of README.md again."""
+    """Write docs/errors.md, docs/mappings, the mapping schema and the settings table of README.md again."""
     ERRORS_PAGE.parent.mkdir(exist_ok=True)
     ERRORS_PAGE.write_text(errors_page(), encoding="utf-8")
     README.write_text(with_settings_table(README.read_text(encoding="utf-8")), encoding="utf-8")
-    print(f"Wrote {ERRORS_PAGE.relative_to(ROOT)} and the settings table of {README.relative_to(ROOT)}.")
+    made = [ERRORS_PAGE, *write_mapping_pages()]
+    print(f"Wrote {', '.join(str(path.relative_to(ROOT)) for path in made)} and the settings table of {README.relative_to(ROOT)}.")
     return 0
 
 

@@ -1,0 +1,146 @@
+"""The page of each mapping in docs/mappings, and the schema of mapping files: both are made from the mappings and their model."""
+
+from pathlib import Path
+from typing import Final
+
+from sandbox.child import ROOT
+from shared.core.mapping import (
+    AnyRow,
+    ChoiceRow,
+    ConstantRow,
+    CreatioEnd,
+    DynamicsEnd,
+    JoinRow,
+    Mapping,
+    MappingSet,
+    MoneyRow,
+    ReferenceRow,
+    schema,
+)
+from shared.core.records import Side
+from shared.wiring import read_mappings
+
+FOLDER: Final = ROOT / "docs" / "mappings"
+SCHEMA: Final = ROOT / "mappings" / "mapping.schema.json"
+_WAYS: Final = {"=": "↔", ">": "→", "<": "←"}
+_CREATE: Final = {
+    "both": "created on the other side, whichever side it comes from",
+    "to_dynamics": "created in Dynamics when it is new in Creatio",
+    "to_creatio": "created in Creatio when it is new in Dynamics",
+    "none": "never created; existing ones are matched",
+}
+_DUPLICATES: Final = {
+    "ask": "a person decides",
+    "create": "a new record is created all the same",
+    "skip": "the record is left out",
+}
+_OWNERS: Final = {"creatio": "Creatio wins", "dynamics": "Dynamics wins", "ask": "a person decides"}
+
+
+def write_mapping_pages() -> list[Path]:
+    """Write the schema and every page again; return the files."""
+    mappings = read_mappings(ROOT / "mappings")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    SCHEMA.write_text(schema(), encoding="utf-8")
+    written = [SCHEMA]
+    for flow in mappings.flows:
+        page = FOLDER / f"{flow}.md"
+        page.write_text(mapping_page(mappings, flow), encoding="utf-8")
+        written.append(page)
+    return written
+
+
+def mapping_page(mappings: MappingSet, flow: str) -> str:
+    """Return the page of a flow: what happens to its records, a table of its rows, the value lists it uses."""
+    mapping = mappings.flows[flow]
+    return "\n".join([*_head(mapping), *_table(mapping), *_lists(mappings, mapping)]) + "\n"
+
+
+def _head(mapping: Mapping) -> list[str]:
+    keys = ", then ".join(" and ".join(f"`{column}`" for column in key) for key in mapping.match)
+    unclear = f"a key with an empty part is skipped. Where that is not clear, {_DUPLICATES[mapping.on_duplicate]}"
+    both = f"{_OWNERS[mapping.owner]}, unless the row says otherwise. Edits of different fields both survive"
+    return [
+        f"# {mapping.title} (`{mapping.flow}`)",
+        "",
+        mapping.about,
+        "",
+        f"This page is written by `make docs` from `mappings/{mapping.flow}.json`.",
+        "",
+        f"- **Objects:** {_end(mapping.creatio)} and {_end(mapping.dynamics)}.",
+        f"- **Existing pairs** are found by {keys}; {unclear}.",
+        f"- **A record without a partner** is {_CREATE[mapping.create]}.",
+        "- **A record that is deleted** on one side stays on the other; the two are no longer kept in step.",
+        f"- **One field edited on both sides** at the same time: {both}.",
+        "- **→ and ←** lead one way only: an edit on the receiving side is put back, unless the row says otherwise.",
+    ]
+
+
+def _end(end: CreatioEnd | DynamicsEnd) -> str:
+    return f"`{end.entity}` in {'Creatio' if isinstance(end, CreatioEnd) else 'Dynamics'}"
+
+
+def _table(mapping: Mapping) -> list[str]:
+    lines = ["", "## Fields", "", "| Creatio | | Dynamics | How | Why |", "|---|---|---|---|---|"]
+    for row in mapping.fields:
+        cells = (_columns(row, Side.CREATIO), _WAYS[row.way], _columns(row, Side.DYNAMICS), _how(row), row.note)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return lines
+
+
+def _columns(row: AnyRow, side: Side) -> str:
+    return ", ".join(f"`{column}`" for column in row.columns(side))
+
+
+def _how(row: AnyRow) -> str:
+    """Say in words what a row does, beyond copying."""
+    said = [_rule(row)]
+    if row.required:
+        said.append("must not be empty")
+    if row.overlong == "truncate":
+        said.append("cut where it is too long")
+    if row.owner is not None:
+        said.append(f"both edited: {_OWNERS[row.owner]}")
+    if row.drift == "keep":
+        said.append("an edit of the receiving side stays")
+    return "; ".join(part for part in said if part)
+
+
+def _rule(row: AnyRow) -> str:  # noqa: PLR0911 - one line a rule reads best
+    match row:
+        case ChoiceRow(values="labels"):
+            return f"choice by equal labels, {_otherwise(row.otherwise)}"
+        case ChoiceRow():
+            return f"choice by the list [{row.values}](#{row.values.replace('_', '-')}), {_otherwise(row.otherwise)}"
+        case ReferenceRow(users="email"):
+            return f"user with the same e-mail, {_otherwise(row.otherwise)}"
+        case ReferenceRow():
+            later = "the record waits for it" if row.if_missing == "wait" else "the link follows when it is there"
+            return f"record of `{row.flow}`, {later}"
+        case ConstantRow():
+            return f"always {row.value!r}"
+        case JoinRow():
+            return "columns joined by line ends" if row.separator == "\n" else f"columns joined by {row.separator!r}"
+        case MoneyRow():
+            return "amount, exact"
+        case _:
+            return {"copy": "", "source_id": "id of the source record"}.get(row.rule, row.rule.replace("_", " "))
+
+
+def _otherwise(otherwise: str) -> str:
+    return "else a person must act" if otherwise == "reject" else "else left as it is"
+
+
+def _lists(mappings: MappingSet, mapping: Mapping) -> list[str]:
+    used = sorted({row.values for row in mapping.fields if isinstance(row, ChoiceRow)} - {"labels"})
+    lines = ["", "## Value lists"] if used else []
+    for name in used:
+        lines += ["", f"### {name.replace('_', '-')}", "", "| Creatio | Dynamics |", "|---|---|"]
+        for pair in mappings.values[name]:
+            shown = f"{pair.dynamics} ({pair.note})" if pair.note else str(pair.dynamics)
+            lines.append(f"| {_plain(pair.creatio)} | {shown} |")
+    return lines
+
+
+def _plain(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,0 +1,133 @@
+"""The live metadata that mapping tests stand on: both sides' account as the stand-ins' metadata files describe it, and a few people."""
+
+from functools import cache
+from pathlib import Path
+
+from sandbox.creatio.content import fill, made_id
+from sandbox.creatio.database import Database
+from sandbox.creatio.schema import load_schema
+from sandbox.dataverse.definitions import load_tables
+from shared.core.mapping import MappingSet, load
+from shared.core.records import Column, ColumnType, Entity, Side
+from shared.core.rules import ENDED, Context
+
+MAPPINGS = Path(__file__).resolve().parents[2] / "mappings"
+CREATIO_TYPES = {
+    "text": ColumnType.TEXT,
+    "int": ColumnType.INTEGER,
+    "bool": ColumnType.BOOLEAN,
+    "decimal": ColumnType.DECIMAL,
+    "datetime": ColumnType.DATETIME,
+    "date": ColumnType.DATE,
+    "guid": ColumnType.ID,
+}
+DATAVERSE_TYPES = {
+    "String": ColumnType.TEXT,
+    "Memo": ColumnType.TEXT,
+    "Integer": ColumnType.INTEGER,
+    "Money": ColumnType.DECIMAL,
+    "Decimal": ColumnType.DECIMAL,
+    "Boolean": ColumnType.BOOLEAN,
+    "DateTime": ColumnType.DATETIME,
+    "Uniqueidentifier": ColumnType.ID,
+    "Lookup": ColumnType.LOOKUP,
+    "Owner": ColumnType.LOOKUP,
+    "Customer": ColumnType.LOOKUP,
+    "Picklist": ColumnType.CHOICE,
+    "State": ColumnType.CHOICE,
+    "Status": ColumnType.CHOICE,
+}
+USERS = {
+    Side.CREATIO: {made_id("Contact", name): f"{name}@tandem.example" for name in ("ada", "grace", "integration")},
+    Side.DYNAMICS: {
+        "d0000000-0000-4000-8000-000000000001": "ada@tandem.example",
+        "d0000000-0000-4000-8000-000000000002": "grace@tandem.example",
+        "d0000000-0000-4000-8000-000000000003": "alicia@contoso.example",
+    },
+}
+PARENTS = {
+    Side.CREATIO: {
+        "bound": "c0000000-0000-4000-8000-000000000011",
+        "unbound": "c0000000-0000-4000-8000-000000000012",
+        "ended": "c0000000-0000-4000-8000-000000000013",
+    },
+    Side.DYNAMICS: {
+        "bound": "d0000000-0000-4000-8000-000000000011",
+        "unbound": "d0000000-0000-4000-8000-000000000012",
+        "ended": "d0000000-0000-4000-8000-000000000013",
+    },
+}
+
+
+def flow_files() -> dict[str, str]:
+    """Return the mapping files by name, without cases and schema."""
+    paths = [path for path in sorted(MAPPINGS.glob("*.json")) if not path.name.endswith((".cases.json", ".schema.json"))]
+    return {path.name: path.read_text(encoding="utf-8") for path in paths}
+
+
+def value_files() -> dict[str, str]:
+    """Return the value lists by name."""
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted((MAPPINGS / "values").glob("*.json"))}
+
+
+@cache
+def mappings() -> MappingSet:
+    """Return the mappings of the product."""
+    return load(flow_files(), value_files())
+
+
+@cache
+def lookup_labels(entity: str) -> dict[str, str]:
+    """Return id to name of a Creatio lookup's values."""
+    database = Database(":memory:", load_schema())
+    fill(database)
+    return {row["Id"]: row["Name"] for row in database.query(f'SELECT "Id", "Name" FROM "{entity}"')}
+
+
+@cache
+def creatio_columns(entity: str, options: tuple[str, ...]) -> dict[str, Column]:
+    """Return an object's columns; text lengths are left out, as a stock Creatio does not tell them (creatio.md 2.1)."""
+    found = {}
+    for column in load_schema().entities[entity].columns.values():
+        if column.kind == "stream":
+            continue
+        kind = ColumnType.LOOKUP if column.navigation else CREATIO_TYPES[column.kind]
+        labels = lookup_labels(column.target) if column.target and column.name in options else {}
+        found[column.name] = Column(
+            column.name, kind, scale=column.scale if column.kind == "decimal" else None, targets=(column.target or "",), options=labels
+        )
+    return found
+
+
+@cache
+def dynamics_columns(entity: str) -> dict[str, Column]:
+    """Return a table's columns."""
+    return {
+        column.name: Column(
+            column.name,
+            DATAVERSE_TYPES[column.type],
+            max_length=column.max_length,
+            scale=(2 if column.precision is None else column.precision) if column.type in ("Money", "Decimal") else None,
+            creatable=column.creatable,
+            updatable=column.updatable,
+            targets=column.targets,
+            options={str(value): label for value, label in column.options.items()},
+        )
+        for column in load_tables()[entity].columns.values()
+        if column.type in DATAVERSE_TYPES
+    }
+
+
+@cache
+def account_context() -> Context:
+    """Return what the rules of `sales.account` see: metadata, value lists, three users a side, one parent in each state."""
+    mapping = mappings().flows["sales.account"]
+    entities = {
+        Side.CREATIO: Entity("Account", creatio_columns("Account", mapping.option_columns(Side.CREATIO))),
+        Side.DYNAMICS: Entity("account", dynamics_columns("account")),
+    }
+    references = {}
+    for side in Side:
+        references["sales.account", side, PARENTS[side]["bound"]] = PARENTS[side.other]["bound"]
+        references["sales.account", side, PARENTS[side]["ended"]] = ENDED
+    return Context(entities, mappings().values, references, USERS)

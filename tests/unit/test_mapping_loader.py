@@ -1,0 +1,333 @@
+"""The loader of mapping files: every file it refuses, with the sentence that an analyst reads."""
+
+import json
+
+import pytest
+
+from shared.core.errors import ConfigError
+from shared.core.mapping import RULES, Mapping, MappingSet, Row, load
+from shared.core.records import Side
+from tests.unit.mapped_world import flow_files, value_files
+
+NAME = {"creatio": "Name", "way": "=", "dynamics": "name"}
+LISTS = {"kinds": '{"values": [{"creatio": "Customer", "dynamics": 3}]}'}
+
+
+def flow_text(*rows, **changes) -> str:
+    """Return a mapping file of a flow with these rows beside the name."""
+    body = {
+        "flow": "sales.account",
+        "title": "Accounts",
+        "about": "Accounts.",
+        "creatio": {"entity": "Account"},
+        "dynamics": {"system": "dataverse", "entity": "account"},
+        "create": "both",
+        "owner": "creatio",
+        "on_delete": "keep",
+        "on_duplicate": "ask",
+        "match": [["Name"]],
+        "fields": [NAME, *rows],
+        **changes,
+    }
+    return json.dumps(body)
+
+
+def refusal_of(files, values=None) -> tuple[str, ...]:
+    """Return the problems for which files are refused."""
+    with pytest.raises(ConfigError) as caught:
+        load(files if isinstance(files, dict) else {"sales.account.json": files}, LISTS if values is None else values)
+    return tuple(caught.value.problems)
+
+
+def test_the_smallest_mapping_is_accepted() -> None:
+    """The file that all refusals below are made from is itself in order, so that each refusal is about its one change."""
+    loaded = load({"sales.account.json": flow_text()}, LISTS)
+    assert isinstance(loaded, MappingSet)
+    assert [row.key for row in loaded.flows["sales.account"].fields] == ["Name=name"]
+
+
+def row(creatio, way, dynamics, **more) -> dict:
+    """Return a row of a mapping."""
+    return {"creatio": creatio, "way": way, "dynamics": dynamics, **more}
+
+
+REFUSED_ROWS = {
+    "unknown rule": (
+        row("Zip", "=", "zip", rule="lookup"),
+        "sales.account.json: fields: row 2: rule: got 'lookup', allowed " + ", ".join(RULES),
+    ),
+    "unknown key": (
+        row("Zip", "=", "zip", ownr="creatio"),
+        "sales.account.json: fields: row 2 ownr: got an unknown key; look for a typing mistake (allowed keys are in mapping.schema.json)",
+    ),
+    "unknown way": (row("Zip", "<>", "zip"), "sales.account.json: fields: row 2 way: got '<>', allowed '>', '<' or '='"),
+    "no way": ({"creatio": "Zip", "dynamics": "zip"}, "sales.account.json: fields: row 2 way: this key is missing"),
+    "unknown overlong": (
+        row("Zip", "=", "zip", overlong="cut"),
+        "sales.account.json: fields: row 2 overlong: got 'cut', allowed 'reject' or 'truncate'",
+    ),
+    "unknown owner": (
+        row("Zip", "=", "zip", owner="latest"),
+        "sales.account.json: fields: row 2 owner: got 'latest', allowed 'creatio', 'dynamics' or 'ask'",
+    ),
+    "two ways with a constant": (
+        row("Zip", "=", "zip", rule="constant", value=1),
+        "sales.account: row 2 (Zip=zip): way: got '=', allowed '>' or '<': the rule 'constant' can't be reversed",
+    ),
+    "two ways with an id": (
+        row("Id", "=", "zip", rule="source_id"),
+        "sales.account: row 2 (Id=zip): way: got '=', allowed '>' or '<': the rule 'source_id' can't be reversed",
+    ),
+    "two ways with a join by comma": (
+        row("Zip", "=", ["a", "b"], rule="join", separator=", "),
+        "sales.account: row 2 (Zip=a,b): way: got '=', allowed '>' or '<': a join with the separator ', ' can't be taken apart again",
+    ),
+    "kept drift both ways": (
+        row("Zip", "=", "zip", drift="keep"),
+        "sales.account: row 2 (Zip=zip): drift: `keep` is for one-way rows only",
+    ),
+    "no Dynamics column": (
+        {"creatio": "Zip", "way": "="},
+        "sales.account: row 2 (Zip=): dynamics: this column is missing",
+    ),
+    "no Creatio column": (
+        {"way": "=", "dynamics": "zip"},
+        "sales.account: row 2 (=zip): creatio: this column is missing",
+    ),
+    "a constant without a receiver": (
+        {"creatio": "Zip", "way": ">", "rule": "constant", "value": 1},
+        "sales.account: row 2 (Zip=): dynamics: this column is missing",
+    ),
+    "a list of columns with another rule": (
+        row("Zip", "=", ["a", "b"]),
+        "sales.account: row 2 (Zip=a,b): rule 'copy': got 1 sides with a list of columns, allowed one, and only with join and split_name",
+    ),
+    "a join of one column": (
+        row("Zip", "=", "zip", rule="join"),
+        "sales.account: row 2 (Zip=zip): rule 'join': got 0 sides with a list of columns, allowed one, and only with join and split_name",
+    ),
+    "a join on both sides": (
+        row(["A", "B"], "=", ["a", "b"], rule="join"),
+        "sales.account: row 2 (A,B=a,b): rule 'join': got 2 sides with a list of columns, allowed one, and only with join and split_name",
+    ),
+    "a name of four parts": (
+        row("Full", "=", ["a", "b", "c", "d"], rule="split_name"),
+        "sales.account: row 2 (Full=a,b,c,d): split_name: got another number of columns, allowed [first, last] or [first, middle, last]",
+    ),
+    "a list that is not there": (
+        row("TypeId", "=", "typecode", rule="choice", values="types"),
+        "sales.account: row 2 (TypeId=typecode): values: got 'types', allowed labels, kinds",
+    ),
+    "a reference to nothing": (
+        row("ParentId", "=", "parentid", rule="reference"),
+        'sales.account: row 2 (ParentId=parentid): reference: give either "flow" or "users"',
+    ),
+    "a reference to two things": (
+        row("ParentId", "=", "parentid", rule="reference", flow="sales.account", users="email"),
+        'sales.account: row 2 (ParentId=parentid): reference: give either "flow" or "users"',
+    ),
+    "a reference to a flow that is not there": (
+        row("ContactId", "=", "contactid", rule="reference", flow="sales.contact"),
+        "sales.account: row 2 (ContactId=contactid): flow: got 'sales.contact', allowed sales.account",
+    ),
+    "a flow that waits for itself": (
+        row("ParentId", "=", "parentid", rule="reference", flow="sales.account", if_missing="wait"),
+        "sales.account: row 2 (ParentId=parentid): if_missing: a reference of a flow to itself is always 'skip'",
+    ),
+    "two rows that write one column": (
+        row("Zip", ">", "name"),
+        "sales.account: two rows write dynamics 'name'; one column, one row",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "sentence"), REFUSED_ROWS.values(), ids=REFUSED_ROWS.keys())
+def test_a_row_that_can_not_work_is_refused(given, sentence) -> None:
+    """One wrong row gives exactly one sentence, which names the row by number and says what is allowed."""
+    assert refusal_of(flow_text(given)) == (sentence,)
+
+
+REFUSED_FLOWS = {
+    "unknown key": (
+        {"prio": 1},
+        "sales.account.json: prio: got an unknown key; look for a typing mistake (allowed keys are in mapping.schema.json)",
+    ),
+    "the latest edit as owner": (
+        {"owner": "latest"},
+        "sales.account.json: owner: got 'latest', allowed 'creatio', 'dynamics' or 'ask'",
+    ),
+    "unknown system": (
+        {"dynamics": {"system": "sap", "entity": "account"}},
+        "sales.account.json: dynamics.system: got 'sap', allowed 'dataverse'",
+    ),
+    "a match key that no row has": (
+        {"match": [["Code"]]},
+        "sales.account: match: got 'Code', allowed the single Creatio columns of the rows",
+    ),
+    "an empty match key": ({"match": [[]]}, "sales.account: match: a key needs at least one column"),
+}
+
+
+@pytest.mark.parametrize(("changes", "sentence"), REFUSED_FLOWS.values(), ids=REFUSED_FLOWS.keys())
+def test_a_flow_that_can_not_work_is_refused(changes, sentence) -> None:
+    """One wrong member of a flow gives exactly one sentence, which names the member and says what is allowed."""
+    assert refusal_of(flow_text(**changes)) == (sentence,)
+
+
+@pytest.mark.parametrize(
+    "member", ["flow", "title", "creatio", "dynamics", "create", "owner", "on_delete", "on_duplicate", "match", "fields"]
+)
+def test_a_missing_member_is_named(member) -> None:
+    """What a flow can't do without is asked for by its name."""
+    body = json.loads(flow_text())
+    del body[member]
+    assert refusal_of(json.dumps(body)) == (f"sales.account.json: {member}: this key is missing",)
+
+
+def test_text_that_is_no_json_is_refused() -> None:
+    """A file cut in the middle is named with its length, without a stack trace and without its content."""
+    (sentence,) = refusal_of(flow_text()[:50])
+    assert sentence.startswith("sales.account.json: this is no JSON: ")
+    assert sentence.endswith("(50 characters)")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"text"'])
+def test_json_that_is_no_object_is_refused(text) -> None:
+    """A file that holds something else than an object is one problem of that file."""
+    (sentence,) = refusal_of(text)
+    assert sentence.startswith("sales.account.json: the file: ")
+
+
+def test_a_flow_without_rows_is_refused() -> None:
+    """A flow that would do nothing is a mistake."""
+    (sentence,) = refusal_of(flow_text(fields=[], match=[]))
+    assert sentence.startswith("sales.account.json: fields: ")
+
+
+def test_all_problems_of_all_files_come_together() -> None:
+    """An analyst mends everything in one go: two files and a value list give their problems in one error."""
+    files = {"sales.account.json": flow_text(row("Zip", "=>", "zip"), title=7), "sales.contact.json": "{"}
+    problems = refusal_of(files, {"kinds": "{"})
+    assert len(problems) == 4
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "values/kinds", "sales.account.json", "sales.account.json", "sales.contact.json",
+    ]  # fmt: skip
+
+
+def test_one_flow_in_two_files_is_refused() -> None:
+    """Two files can't describe one flow, whatever their names are."""
+    problems = refusal_of({"a.json": flow_text(), "b.json": flow_text()})
+    assert problems == ("b.json: the flow sales.account stands in another file too",)
+
+
+def test_two_flows_that_write_one_column_are_refused() -> None:
+    """Two flows on the same objects would fight for a column; the sentence names both flows and the column."""
+    problems = refusal_of({"a.json": flow_text(), "b.json": flow_text(flow="sales.copy")})
+    assert problems == (
+        "sales.account, sales.copy write the same column creatio Account.Name; one column, one flow",
+        "sales.account, sales.copy write the same column dataverse account.name; one column, one flow",
+    )
+
+
+REFUSED_LISTS = {
+    "no JSON": ("{", 'got something else, allowed {"values": [{"creatio": ..., "dynamics": ...}, ...]}'),
+    "another shape": ("[]", 'got something else, allowed {"values": [{"creatio": ..., "dynamics": ...}, ...]}'),
+    "half a pair": ('{"values": [{"creatio": "Customer"}]}', "dynamics: this key is missing"),
+    "a third value": (
+        '{"values": [{"creatio": "Customer", "dynamics": 3, "sap": 7}]}',
+        "sap: got an unknown key; look for a typing mistake (allowed keys are in mapping.schema.json)",
+    ),
+    "twice on the Creatio side": (
+        '{"values": [{"creatio": "Customer", "dynamics": 3}, {"creatio": "Customer", "dynamics": 4}]}',
+        "'Customer' stands twice on the creatio side; a two-way list needs each value once",
+    ),
+    "twice on the Dynamics side": (
+        '{"values": [{"creatio": "Customer", "dynamics": 3}, {"creatio": "Client", "dynamics": 3}]}',
+        "'3' stands twice on the dynamics side; a two-way list needs each value once",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), REFUSED_LISTS.values(), ids=REFUSED_LISTS.keys())
+def test_a_value_list_that_can_not_work_is_refused(text, sentence) -> None:
+    """A wrong value list gives one sentence with the list's name."""
+    assert refusal_of(flow_text(), {"kinds": text}) == (f"values/kinds: {sentence}",)
+
+
+def loaded(*rows, lists=None, **changes) -> Mapping:
+    """Return a flow that is in order."""
+    return load({"sales.account.json": flow_text(*rows, **changes)}, lists or LISTS).flows["sales.account"]
+
+
+def test_a_row_knows_its_columns_and_ways() -> None:
+    """What the engine asks of a row: its columns by side, its key, which side it writes, which side leads."""
+    flow = loaded(row("Zip", "=", ["a", "b"], rule="join"), row("Limit", "<", "limit"), row("Id", ">", "ref", rule="source_id"))
+    joined, received, sent = flow.fields[1:]
+    assert (joined.key, joined.columns(Side.DYNAMICS), joined.is_joined(Side.DYNAMICS)) == ("Zip=a,b", ("a", "b"), True)
+    assert [joined.writes(side) for side in Side] == [True, True]
+    assert [received.writes(side) for side in Side] == [True, False]
+    assert [sent.writes(side) for side in Side] == [False, True]
+    assert (joined.source, received.source, sent.source) == (None, Side.DYNAMICS, Side.CREATIO)
+    assert flow.columns(Side.DYNAMICS) == ("name", "a", "b", "limit", "ref")
+
+
+def test_a_flow_reads_the_columns_of_its_conditions() -> None:
+    """The column of a condition is read and its options are known, on the side that the direction starts from."""
+    flow = loaded(when=[{"way": ">", "column": "TypeId", "any_of": ["Customer"]}, {"way": "<", "column": "statecode", "any_of": [0]}])
+    assert flow.columns(Side.CREATIO) == ("Name", "TypeId")
+    assert flow.columns(Side.DYNAMICS) == ("name", "statecode")
+    assert flow.option_columns(Side.CREATIO) == ("TypeId",)
+    assert flow.option_columns(Side.DYNAMICS) == ("statecode",)
+
+
+@pytest.mark.parametrize(
+    ("create", "creatio", "dynamics"),
+    [("both", True, True), ("to_dynamics", False, True), ("to_creatio", True, False), ("none", False, False)],
+)
+def test_create_says_where(create, creatio, dynamics) -> None:
+    """Each word of `create` opens exactly the sides it names."""
+    flow = loaded(create=create)
+    assert (flow.creates(Side.CREATIO), flow.creates(Side.DYNAMICS)) == (creatio, dynamics)
+
+
+def test_a_row_owner_goes_before_the_flow_owner() -> None:
+    """A row's own owner wins over the flow's, which holds for all other rows."""
+    flow = loaded(row("Zip", "=", "zip", owner="ask"), owner="dynamics")
+    assert [flow.owner_of(field) for field in flow.fields] == ["dynamics", "ask"]
+
+
+def hash_of(given, lists=None) -> str:
+    """Return the hash of the second row of a flow."""
+    flows = load({"sales.account.json": flow_text(given)}, lists or LISTS)
+    second: Row = flows.flows["sales.account"].fields[1]
+    return flows.row_hash(second)
+
+
+CHOICE = row("TypeId", "=", "typecode", rule="choice", values="kinds")
+HARMLESS = [{"note": "why"}, {"owner": "ask"}, {"required": True}, {"otherwise": "keep"}]
+TELLING = [{"values": "labels"}, {"dynamics": "othercode"}, {"creatio": "OtherId"}]
+
+
+@pytest.mark.parametrize("change", HARMLESS, ids=[next(iter(change)) for change in HARMLESS])
+def test_what_changes_no_value_keeps_the_row_hash(change) -> None:
+    """A note, an owner or a refusal makes no other values, so records need not be looked at again (law 1)."""
+    assert hash_of({**CHOICE, **change}) == hash_of(CHOICE)
+
+
+@pytest.mark.parametrize("change", TELLING, ids=[next(iter(change)) for change in TELLING])
+def test_what_changes_values_changes_the_row_hash(change) -> None:
+    """Another column or list makes other values, so bases of the old row no longer count unseen (law 1)."""
+    assert hash_of({**CHOICE, **change}) != hash_of(CHOICE)
+
+
+def test_a_changed_value_list_changes_the_row_hash() -> None:
+    """One more pair in a value list changes the rows that use it; a note in it does not (law 1)."""
+    more = {"kinds": '{"values": [{"creatio": "Customer", "dynamics": 3}, {"creatio": "Partner", "dynamics": 5}]}'}
+    noted = {"kinds": '{"values": [{"creatio": "Customer", "dynamics": 3, "note": "as of 2026"}]}'}
+    assert hash_of(CHOICE, more) != hash_of(CHOICE)
+    assert hash_of(CHOICE, noted) == hash_of(CHOICE)
+
+
+def test_the_files_of_the_product_are_accepted() -> None:
+    """What is delivered loads without a problem, with every row and list."""
+    assert load(flow_files(), value_files()).flows

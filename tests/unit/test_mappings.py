@@ -1,0 +1,273 @@
+"""The mapping files of the product, held against the metadata of both systems and their own golden cases."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from sandbox.commands.mapping_pages import mapping_page
+from shared.core.fingerprint import Keyring
+from shared.core.mapping import AnyRow, ChoiceRow, ReferenceRow, SourceIdRow, schema
+from shared.core.plan import Desk, plan_create, value_on
+from shared.core.records import ColumnType, Row, Scalar, Side, Stamp, Value, is_empty
+from shared.core.rules import State, convert, utf16_length
+from tests.unit.mapped_world import (
+    MAPPINGS,
+    PARENTS,
+    USERS,
+    account_context,
+    creatio_columns,
+    dynamics_columns,
+    flow_files,
+    mappings,
+    value_files,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RECORD = "c0000000-0000-4000-8000-000000000001"
+KEYRING = Keyring({"k": b"0" * 32}, "k")
+TEXT, LOOKUP, CHOICE = ColumnType.TEXT, ColumnType.LOOKUP, ColumnType.CHOICE
+FITTING = {
+    "copy": {TEXT},
+    "phone": {TEXT},
+    "join": {TEXT},
+    "split_name": {TEXT},
+    "choice": {TEXT, LOOKUP, CHOICE, ColumnType.BOOLEAN},
+    "reference": {LOOKUP},
+    "source_id": {TEXT, ColumnType.ID},
+    "money": {ColumnType.DECIMAL},
+    "integer": {ColumnType.INTEGER},
+    "boolean": {ColumnType.BOOLEAN},
+    "datetime": {ColumnType.DATETIME},
+    "date": {ColumnType.DATE, ColumnType.DATETIME},
+    "constant": set(ColumnType),
+}
+ROWS = [(flow, row) for flow in mappings().flows.values() for row in flow.fields]
+NAMES = [f"{flow.flow}:{row.key}" for flow, row in ROWS]
+each_row = pytest.mark.parametrize(("flow", "row"), ROWS, ids=NAMES)
+CASES: list[dict[str, Any]] = json.loads((MAPPINGS / "sales.account.cases.json").read_text(encoding="utf-8"))
+
+
+def columns_of(flow, side):
+    """Return the metadata of a flow's entity on a side."""
+    entity = flow.entity(side)
+    return creatio_columns(entity, flow.option_columns(side)) if side is Side.CREATIO else dynamics_columns(entity)
+
+
+@each_row
+def test_every_column_exists_with_a_type_that_the_rule_reads(flow, row) -> None:
+    """A row names columns that both systems have, of types that its rule can carry."""
+    for side in Side:
+        for name in row.columns(side):
+            assert name in columns_of(flow, side), f"{side.value} has no {name}"
+            assert columns_of(flow, side)[name].type in FITTING[row.rule], f"{side.value} {name}"
+
+
+@each_row
+def test_every_written_column_can_be_written(flow, row) -> None:
+    """A row never points at a Dynamics column that the server does not let anybody update."""
+    if row.writes(Side.DYNAMICS):
+        assert all(columns_of(flow, Side.DYNAMICS)[name].updatable for name in row.columns(Side.DYNAMICS))
+
+
+@each_row
+def test_what_may_be_cut_can_be_too_long(flow, row) -> None:
+    """`truncate` stands only where the Dynamics column is in fact shorter, and never without a note that says what it costs."""
+    if row.overlong == "truncate":
+        assert all(columns_of(flow, Side.DYNAMICS)[name].max_length for name in row.columns(Side.DYNAMICS))
+        assert row.note
+
+
+@each_row
+def test_an_id_fits_into_its_column(flow, row) -> None:
+    """The column for the Creatio id holds a whole guid."""
+    if isinstance(row, SourceIdRow):
+        assert (columns_of(flow, Side.DYNAMICS)[row.columns(Side.DYNAMICS)[0]].max_length or 0) >= 36
+
+
+@each_row
+def test_every_label_that_travels_as_text_fits(flow, row) -> None:
+    """Where a Creatio lookup becomes a Dynamics text, the longest label of the lookup fits into that column."""
+    if isinstance(row, ChoiceRow) and row.values == "labels":
+        labels = columns_of(flow, Side.CREATIO)[row.columns(Side.CREATIO)[0]].options.values()
+        column = columns_of(flow, Side.DYNAMICS)[row.columns(Side.DYNAMICS)[0]]
+        assert labels
+        assert column.type is TEXT
+        assert max(utf16_length(label) for label in labels) <= (column.max_length or 0)
+
+
+@each_row
+def test_every_value_list_names_values_that_exist(flow, row) -> None:
+    """Each pair names a label (or yes/no) of the Creatio column and an option of the Dynamics column, with its label as the note."""
+    if not isinstance(row, ChoiceRow) or row.values == "labels":
+        return
+    here = columns_of(flow, Side.CREATIO)[row.columns(Side.CREATIO)[0]]
+    there = columns_of(flow, Side.DYNAMICS)[row.columns(Side.DYNAMICS)[0]]
+    for pair in mappings().values[row.values]:
+        if here.type is ColumnType.BOOLEAN:
+            assert isinstance(pair.creatio, bool)
+        else:
+            assert pair.creatio in here.options.values()
+        assert there.options[str(pair.dynamics)] == pair.note
+
+
+@each_row
+def test_every_reference_points_to_what_its_flow_binds(flow, row) -> None:
+    """A reference leads on both sides to the entities of the flow it names, or to users."""
+    if not isinstance(row, ReferenceRow):
+        return
+    targets = {side: columns_of(flow, side)[row.columns(side)[0]].targets for side in Side}
+    if row.users:
+        assert "Contact" in targets[Side.CREATIO]
+        assert "systemuser" in targets[Side.DYNAMICS]
+    else:
+        other = mappings().flows[row.flow or ""]
+        assert all(other.entity(side) in targets[side] for side in Side)
+
+
+@each_row
+def test_both_sides_count_money_alike(flow, row) -> None:
+    """Amounts have as many decimal places in Creatio as in Dynamics, so that neither side rounds the other's."""
+    if row.rule == "money":
+        scales = {columns_of(flow, side)[row.columns(side)[0]].scale for side in Side}
+        assert len(scales) == 1
+
+
+def test_every_value_list_is_used() -> None:
+    """No value list lies about that no mapping reads."""
+    used = {row.values for _, row in ROWS if isinstance(row, ChoiceRow)} - {"labels"}
+    assert used == set(value_files())
+
+
+def test_every_file_is_named_after_its_flow() -> None:
+    """A flow's file can be found by the name of the flow, and the FLOWS setting relies on it."""
+    assert sorted(flow_files()) == sorted(f"{flow}.json" for flow in mappings().flows)
+
+
+def test_accounts_carry_what_was_promised() -> None:
+    """The account mapping has at least 25 rows and touches each kind of field that people asked for."""
+    account = mappings().flows["sales.account"]
+    assert len(account.fields) >= 25
+    assert {row.rule for row in account.fields} >= {
+        "copy", "phone", "join", "choice", "reference", "money", "integer", "boolean", "datetime", "source_id",
+    }  # fmt: skip
+    assert {row.way for row in account.fields} == {"=", ">", "<"}
+
+
+def test_one_row_stands_on_one_line() -> None:
+    """A change of one field is a change of one line."""
+    for text in flow_files().values():
+        lines = [line for line in text.splitlines() if line.lstrip().startswith('{"creatio"') and '"way"' in line]
+        assert len(lines) == len(json.loads(text)["fields"])
+
+
+def test_the_schema_file_is_that_of_the_code() -> None:
+    """Editors complete and check mapping files by a schema that is made from the model; `make docs` writes it."""
+    assert (MAPPINGS / "mapping.schema.json").read_text(encoding="utf-8") == schema(), "run: make docs"
+
+
+@pytest.mark.parametrize("name", sorted(mappings().flows))
+def test_the_page_of_a_mapping_is_that_of_the_file(name) -> None:
+    """docs/mappings shows every row as people read it; `make docs` writes it."""
+    page = MAPPINGS.parent / "docs" / "mappings" / f"{name}.md"
+    assert page.read_text(encoding="utf-8") == mapping_page(mappings(), name), "run: make docs"
+
+
+# --- golden cases -----------------------------------------------------------------------------------------------------------
+
+
+def decoded(side: Side, name: str, given: Any) -> Scalar:
+    """Read a value of a case: lookups by label, users by e-mail, parents by their state, amounts as text, times as ISO text."""
+    column = account_context().column(side, name)
+    if not isinstance(given, str):
+        return given
+    if name.lower() == "ownerid":
+        return next(user for user, email in USERS[side].items() if email == given)
+    if name.lower() in ("parentid", "parentaccountid"):
+        return PARENTS[side][given]
+    if column.type is LOOKUP:
+        return next(key for key, label in column.options.items() if label == given)
+    if column.type is ColumnType.DECIMAL:
+        return Decimal(given)
+    return datetime.fromisoformat(given) if column.type is ColumnType.DATETIME else given
+
+
+def outcome_of(row: AnyRow, side: Side, record: Row) -> tuple[State, Value, str]:
+    """Return what a row makes of a record: a required field that would be emptied is a problem, as in the plan."""
+    converted = convert(row, side, value_on(row, side, record), record.id, account_context())
+    if converted.state is State.VALUE and row.required and is_empty(converted.value):
+        return State.PROBLEM, None, "mapping.required"
+    return converted.state, converted.value, converted.code
+
+
+def expected_of(case: Mapping[str, Any], target: Side) -> dict[str, Any]:
+    """Return what a case expects, by column: the value, or the state with its code."""
+    states = {"kept": (State.KEPT, ""), "pending": (State.PENDING, "")}
+    expected: dict[str, Any] = {}
+    for name, value in case["expected"].items():
+        if isinstance(value, dict):
+            key = next(iter(value))
+            expected[name] = states.get(key) or (State.PROBLEM, value[key])
+        else:
+            expected[name] = decoded(target, name, value)
+    return expected
+
+
+def produced_by(case: Mapping[str, Any], side: Side, record: Row) -> dict[str, Any]:
+    """Return what the rows that read one of the case's columns make of it, by column of the other side."""
+    produced: dict[str, Any] = {}
+    for row in mappings().flows["sales.account"].fields:
+        if not row.writes(side.other) or isinstance(row, SourceIdRow) or not set(row.columns(side)) & set(case["input"]):
+            continue
+        state, value, code = outcome_of(row, side, record)
+        parts = value if isinstance(value, tuple) else (value,) * len(row.columns(side.other))
+        for name, part in zip(row.columns(side.other), parts, strict=True):
+            produced[name] = part if state is State.VALUE else (state, code)
+    return produced
+
+
+def record_of(case: Mapping[str, Any]) -> tuple[Side, Row]:
+    """Return a case's side and its input as a record."""
+    side = Side(case["from"])
+    return side, Row(RECORD, Stamp(NOW), {name: decoded(side, name, value) for name, value in case["input"].items()})
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case['from']}: {case['name']}" for case in CASES])
+def test_golden_case(case) -> None:
+    """A row of one side becomes exactly the row of the other side that people wrote down, field by field."""
+    side, record = record_of(case)
+    assert produced_by(case, side, record) == expected_of(case, side.other)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case['from']}: {case['name']}" for case in CASES])
+def test_golden_case_as_a_new_record(case) -> None:
+    """The plan of a new record sends the values of the case, nothing empty, and reports its problems and its waiting fields."""
+    side, record = record_of(case)
+    desk = Desk(mappings(), mappings().flows["sales.account"], account_context(), KEYRING)
+    plan = plan_create(desk, side, record, "d0000000-0000-4000-8000-000000000099", "run", NOW)
+    expected = expected_of(case, side.other)
+    values = {name: value for name, value in expected.items() if not isinstance(value, tuple) and value is not None}
+    assert {name: plan.columns[name] for name in plan.columns if name in expected} == values
+    codes = {problem.code for problem in plan.problems if set(problem.row.columns(side.other)) & set(expected)}
+    assert codes == {value[1] for value in expected.values() if isinstance(value, tuple) and value[0] is State.PROBLEM}
+    waits = {wait.row.columns(side.other)[0] for wait in plan.waits}
+    assert waits == {name for name, value in expected.items() if isinstance(value, tuple) and value[0] is State.PENDING}
+
+
+def test_there_are_enough_cases_each_way() -> None:
+    """Both directions have a dozen cases or more, and every two-way row of the mapping stands in at least one case each way."""
+    for side in Side:
+        own = [case for case in CASES if case["from"] == side.value]
+        assert len(own) >= 12
+        seen = {name for case in own for name in case["input"]}
+        rows = [row for row in mappings().flows["sales.account"].fields if row.writes(side.other) and not isinstance(row, SourceIdRow)]
+        assert [row.key for row in rows if not set(row.columns(side)) & seen] == []
+
+
+def test_the_names_of_cases_are_unique() -> None:
+    """A failing case can be found by its name."""
+    names = [(case["from"], case["name"]) for case in CASES]
+    assert len(set(names)) == len(names)
