@@ -8,6 +8,7 @@ fields of `sandbox.dataverse.switches.Settings`. Beside the kinds of chaos that 
   ``values`` of the row ``id`` of ``entity``.
 - ``part_status``: operation number ``position`` of a batch is answered ``status`` instead of being done.
 - ``insert_then_fail``: the request is done and committed, and answered 500 0x80040216.
+- ``repeat_delta``: delta links answer every change twice.
 - ``stale_read`` with ``seconds``: reads show rows before their last write, if that was at most so long ago (0: always).
 - ``status`` with ``body``: ``json``, ``deadlock`` (SQL 1205), ``sql_timeout``, ``concurrency`` and ``time`` (both 429).
 """

@@ -19,6 +19,7 @@ from sandbox.dataverse.organization import Organization
 from sandbox.dataverse.values import EDM_TYPES, Stored
 from sandbox.filters import Alias, And, Call, Compare, Items, Lambda, Literal, Node, Not, Or, Path
 
+_NOT_JSON = "Invalid JSON. A comma character ',' was expected in scope 'Array'. Every two elements in an array must be separated by it."
 _FUNCTIONS = "Microsoft.Dynamics.CRM."
 _MAX_CONDITIONS = 500
 _MAX_VALUES = 2_000
@@ -218,6 +219,8 @@ class Compiler:
         texts = [item for item in items if isinstance(item, Literal) and item.kind != "null"]
         if len(texts) != len(items):
             raise faults.odata("Values of a query function must be literals.")
+        if isinstance(node, Items) and any("'" in str(item.value) and self.text[item.at] == "'" for item in texts):
+            raise faults.odata(_NOT_JSON)  # lists are read as JSON, where a doubled apostrophe ends the text
         return [str(item.value) for item in texts]
 
     def _aliased(self, alias: Alias) -> list[str]:
@@ -226,8 +229,7 @@ class Compiler:
             try:
                 return [str(item) for item in json.loads(text.replace("'", '"') if '"' not in text else text)]
             except ValueError as error:
-                message = "Invalid JSON. A comma character ',' was expected in scope 'Array'."
-                raise faults.odata(message) from error
+                raise faults.odata(_NOT_JSON) from error
         literal = self._resolve(alias)
         return [str(literal.value)] if isinstance(literal, Literal) else []
 

@@ -4,7 +4,7 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +229,12 @@ CREATIO_ID_KEY = Key("tandem_creatioidkey", "tandem_CreatioIdKey", ("tandem_crea
 
 
 def load_tables() -> dict[str, Table]:
-    """Load every table of the metadata file, the platform's own, and the custom column and key on account."""
+    """Return every table of the metadata file, the platform's own, and the custom column and key on account."""
+    return dict(_shipped_tables())
+
+
+@cache
+def _shipped_tables() -> Mapping[str, Table]:
     raw: dict[str, Any] = json.loads(_METADATA.read_text(encoding="utf-8"))
     raw["account"]["columns"]["tandem_creatioid"] = CREATIO_ID
     tables = {name: _table(name, facts) for name, facts in {**raw, **_platform_tables()}.items()}

@@ -40,6 +40,8 @@ class ChangeReader:
     """Answers tracked reads with the reader of a request."""
 
     reader: Reader
+    repeated: bool = False
+    """Deliver every change twice (chaos kind ``repeat_delta``)."""
 
     def _check(self, table: Table, query: Query) -> None:
         if table.name not in self.reader.organization.switches.current.tracked_tables:
@@ -99,7 +101,7 @@ class ChangeReader:
         deletions = [dict(row) for row in database.query(sql, [table.name, deleted_after])]
         shown, gone = rows[:size], deletions[: size - min(len(rows), size)]
         body = self._body(table, shape, shown, "/$delta")
-        body["value"] += [self._deletion(table, str(row["id"])) for row in gone]
+        body["value"] = [*body["value"], *(self._deletion(table, str(row["id"])) for row in gone)] * (2 if self.repeated else 1)
         if len(rows) > len(shown) or len(deletions) > len(gone):
             position = {
                 "since": since,

@@ -34,6 +34,7 @@ class Operation:
     user_id: str
     staleness: Staleness | None = None
     normalisation: Normalisation | None = None
+    repeated_delta: bool = False
 
     def header(self, name: str) -> str | None:
         """Return a header's value, None when absent; ``If-None-Match: null`` counts as absent (dataverse.md 2)."""

@@ -98,9 +98,9 @@ class _Target:
         query, reader = read_query(self.operation.query), self.reader
         token = query.get("$skiptoken") or ""
         if query.get("$deltatoken"):
-            body = ChangeReader(reader).follow(self.table, query)
+            body = ChangeReader(reader, self.operation.repeated_delta).follow(self.table, query)
         elif 'istracking="True"' in token:
-            body = ChangeReader(reader).continue_changes(self.table, query)
+            body = ChangeReader(reader, self.operation.repeated_delta).continue_changes(self.table, query)
         elif reader.preferences.track_changes:
             body = ChangeReader(reader).start(self.table, query)
         else:

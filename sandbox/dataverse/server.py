@@ -28,7 +28,7 @@ from sandbox.dataverse.values import to_json
 from sandbox.dataverse.writes import Normalisation
 from sandbox.serve import AsgiApp, Receive, Scope, Send
 
-OWN_KINDS = frozenset({"normalise", "user_edit_in_batch", "part_status", "insert_then_fail"})
+OWN_KINDS = frozenset({"normalise", "user_edit_in_batch", "part_status", "insert_then_fail", "repeat_delta"})
 _UNEXPECTED = Fault(500, "0x80040216", "An unexpected error occurred.")
 _DEADLOCK = "Generic SQL error. Sql Number: 1205. Transaction was deadlocked on lock resources with another process."
 _TROUBLES: Mapping[str, tuple[str, str]] = {
@@ -77,6 +77,8 @@ class Front:
         api = API_ROOT.match(raw_path)
         if api is None:
             raise Fault(404, "", f"No HTTP resource was found that matches the request URI '{origin}{raw_path}'.")
+        if len(body) > self.organization.switches.current.largest_body:
+            raise Fault(413, "0x0", f"The request body has {len(body)} bytes, more than this server takes.")
         user_id = authenticate(self.organization, request.headers.get("authorization"), origin, self.token_key)
         if fired(request.scope, "admin_mode"):
             message = "The organization is in administration mode; only administrators can access it."
@@ -127,6 +129,7 @@ class Front:
             user_id=user_id,
             staleness=None if stale is None else Staleness(stale.seconds),
             normalisation=None if changed is None else _normalisation(changed.options),
+            repeated_delta=fired(request.scope, "repeat_delta") is not None,
         )
 
     def _disturb(self, scope: Scope, done: int) -> Reply | None:

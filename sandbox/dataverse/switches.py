@@ -34,6 +34,8 @@ class Settings(BaseModel):
     """Time that every request takes before its work is done; it counts as running meanwhile."""
     web_servers: int = Field(default=1, ge=1)
     """Virtual web servers, each with limits of its own, chosen by the affinity cookie or at random."""
+    largest_body: int = Field(default=16 * 1024 * 1024, ge=1)
+    """Bytes of a request body before 413."""
     dop_hint: int = Field(default=4, ge=1)
     """Value of the header ``x-ms-dop-hint``."""
     execution_seconds: float = Field(default=0.005, ge=0)

@@ -81,6 +81,8 @@ async def test_aliases(org) -> None:
         ("$filter=parentaccountid eq null", "Could not find a property named 'parentaccountid'"),
         ("$filter=tolower(name) eq 'x'", "can't be compared"),
         ("$filter=year(createdon)", "An unknown function with name 'year' was found."),
+        ("$filter=Microsoft.Dynamics.CRM.In(PropertyName='name',PropertyValues=['O''Brian'])", "Invalid JSON. A comma character"),
+        ("$filter=Microsoft.Dynamics.CRM.In(PropertyName='name',PropertyValues=@v)&@v=['O''Brian']", "Invalid JSON. A comma character"),
         ("$filter=name", "single boolean value"),
         ("$select=primarycontactid", "Could not find a property named 'primarycontactid'"),
         ("$orderby=nonsense", "Could not find a property named 'nonsense'"),

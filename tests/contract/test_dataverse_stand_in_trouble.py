@@ -130,6 +130,24 @@ async def test_the_server_changes_a_text(how, kept) -> None:
         assert (await org.stored(answer.json()["Ids"][0]))["name"] == kept
 
 
+async def test_changes_delivered_twice() -> None:
+    """``repeat_delta`` repeats the changes of a delta link; the next link is as good as ever."""
+    async with opened() as org:
+        link = (await org.get("accounts?$select=name", prefer="odata.track-changes"))["@odata.deltaLink"]
+        row_id = await org.create(name="A")
+        await org.chaos(kind="repeat_delta", path="deltatoken", times=1)
+        body = await org.get(link)
+        assert [row["accountid"] for row in body["value"]] == [row_id, row_id]
+        assert (await org.get(body["@odata.deltaLink"]))["value"] == []
+
+
+async def test_bodies_beyond_the_limit() -> None:
+    """A request larger than the server takes is 413, in JSON, and nothing is done."""
+    async with opened(largest_body=100) as org:
+        assert (await org.refused("POST", "accounts", {"description": "x" * 200}))[0] == 413
+        assert await org.names("accountid ne null") == []
+
+
 async def test_a_lost_reply_after_the_commit() -> None:
     """Over a socket: the connection closes without an answer, and the row is there."""
     async with running(create_app(token_key=KEY)) as url, httpx.AsyncClient(base_url=url) as http:
