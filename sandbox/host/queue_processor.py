@@ -160,7 +160,7 @@ def trigger_value(trigger_type: object, message: QueueMessage, body: bytes) -> A
         return body.decode(errors="replace")
     if trigger_type is bytes:
         return body
-    return FunctionMessage(  # type: ignore[no-untyped-call] # the package leaves it untyped
+    return FunctionMessage(
         id=message.id,
         body=body,
         dequeue_count=message.dequeue_count,
