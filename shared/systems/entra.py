@@ -5,6 +5,7 @@ keeps its own copy of the token that the server has just refused.
 """
 
 import asyncio
+import base64
 import ipaddress
 import re
 import time
@@ -49,8 +50,8 @@ class Credential(Protocol):
 class EntraSettings:
     """What `DATAVERSE_AUTH` and its companions say. `kind` is `secret`, `certificate` or `managed_identity`.
 
-    `authority` (`ENTRA_AUTHORITY`) is https; `ca_file` (`ENTRA_CA_FILE`) is a PEM file that is trusted in its place. A certificate is
-    PEM text with its key. `client_id` may be "" for the system-assigned managed identity.
+    `authority` (`ENTRA_AUTHORITY`) is https; `ca_file` (`ENTRA_CA_FILE`) is a PEM file that is trusted in its place. A certificate
+    comes with its private key, as PEM text or as the Base64 of PEM or PFX. `client_id` may be "" for the system-assigned identity.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class EntraSettings:
     certificate: str = field(default="", repr=False)
     authority: str = _PUBLIC_AUTHORITY
     ca_file: str = ""
+    certificate_password: str = field(default="", repr=False)
 
     def problems(self) -> list[str]:
         """Return what is wrong with the settings, all at once."""
@@ -67,8 +69,8 @@ class EntraSettings:
         if self.kind not in _KINDS:
             found.append(f"DATAVERSE_AUTH: got {self.kind!r}, allowed {', '.join(_KINDS)}")
         if self.kind in ("secret", "certificate"):
-            needed = {"DATAVERSE_TENANT_ID": self.tenant_id, "DATAVERSE_CLIENT_ID": self.client_id}
-            needed |= {"DATAVERSE_CLIENT_SECRET": self.secret} if self.kind == "secret" else {"DATAVERSE_CERTIFICATE": self.certificate}
+            needed = {"ENTRA_TENANT_ID": self.tenant_id, "ENTRA_CLIENT_ID": self.client_id}
+            needed |= {"ENTRA_CLIENT_SECRET": self.secret} if self.kind == "secret" else {"ENTRA_CERTIFICATE": self.certificate}
             found += [f"{name}: got nothing, needed for DATAVERSE_AUTH={self.kind}" for name, value in needed.items() if not value]
         if urlsplit(self.authority).scheme != "https":
             found.append(f"ENTRA_AUTHORITY: got {self.authority[:80]!r}, allowed an https:// address")
@@ -90,12 +92,18 @@ def make_credential(settings: EntraSettings) -> Credential:
     options |= {"authority": settings.authority, "disable_instance_discovery": not _is_public(settings.authority)}
     if settings.kind == "secret":
         return aio.ClientSecretCredential(settings.tenant_id, settings.client_id, settings.secret, **options)
+    if settings.certificate_password:
+        options["password"] = settings.certificate_password
     try:
-        return aio.CertificateCredential(settings.tenant_id, settings.client_id, certificate_data=settings.certificate.encode(), **options)
-    except ValueError:
-        raise ConfigError(
-            ["DATAVERSE_CERTIFICATE: got a text that can't be read, allowed a PEM certificate with its private key"]
-        ) from None
+        content = _certificate_bytes(settings.certificate)
+        return aio.CertificateCredential(settings.tenant_id, settings.client_id, certificate_data=content, **options)
+    except (ValueError, TypeError):  # TypeError: a password is missing, or given for a key that has none
+        allowed = "a certificate with its private key, PEM or PFX, in Base64, with the password in ENTRA_CERTIFICATE_PASSWORD if it has one"
+        raise ConfigError([f"ENTRA_CERTIFICATE: got something that can't be read, allowed {allowed}"]) from None
+
+
+def _certificate_bytes(text: str) -> bytes:
+    return text.encode() if text.lstrip().startswith("-----BEGIN") else base64.b64decode(text, validate=True)
 
 
 def _is_public(authority: str) -> bool:

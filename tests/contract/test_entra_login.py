@@ -1,6 +1,7 @@
 """Prove that logins with the real azure-identity work against Entra's stand-in, and that nothing of its library or secrets gets out."""
 
 import asyncio
+import base64
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from azure.core.exceptions import ServiceRequestError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from sandbox.control_client import Control
@@ -85,6 +87,22 @@ async def test_a_certificate_gives_a_token(entra):
     with pytest.raises(Denied) as caught:
         await entra.login(kind="certificate", certificate=certificate()[1]).headers()
     assert caught.value.code == "dataverse.login_failed"
+
+
+async def test_a_certificate_comes_as_pem_or_in_base64_with_or_without_a_password(entra):
+    """PEM, Base64 of PEM, and Base64 of a PFX with a password all log in; a wrong password is a fault of the settings."""
+    public, private = certificate()
+    await entra.control.switch(certificates=[public])
+    key = serialization.load_pem_private_key(private.encode(), None)
+    locked = serialization.BestAvailableEncryption(b"open")
+    pfx = pkcs12.serialize_key_and_certificates(b"tandem", key, x509.load_pem_x509_certificate(public.encode()), None, locked)
+    packed = base64.b64encode(pfx).decode()
+    for given, password in ((private, ""), (base64.b64encode(private.encode()).decode(), ""), (packed, "open")):
+        login = entra.login(kind="certificate", certificate=given, certificate_password=password)
+        assert (await login.headers())["Authorization"].startswith("Bearer ")
+    for password in ("", "wrong"):
+        with pytest.raises(ConfigError, match="ENTRA_CERTIFICATE"):
+            await entra.login(kind="certificate", certificate=packed, certificate_password=password).headers()
 
 
 async def test_a_wrong_secret_is_denied_with_its_number_only(entra):
@@ -166,9 +184,9 @@ def test_only_a_401_ends_a_session():
     ("settings", "names"),
     [
         (EntraSettings("password"), ["DATAVERSE_AUTH"]),
-        (EntraSettings("secret"), ["DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID", "DATAVERSE_CLIENT_SECRET"]),
-        (EntraSettings("certificate", "t", "c"), ["DATAVERSE_CERTIFICATE"]),
-        (EntraSettings("certificate", "t", "c", certificate="no pem"), ["DATAVERSE_CERTIFICATE"]),
+        (EntraSettings("secret"), ["ENTRA_TENANT_ID", "ENTRA_CLIENT_ID", "ENTRA_CLIENT_SECRET"]),
+        (EntraSettings("certificate", "t", "c"), ["ENTRA_CERTIFICATE"]),
+        (EntraSettings("certificate", "t", "c", certificate="no pem"), ["ENTRA_CERTIFICATE"]),
         (EntraSettings("secret", "t", "c", "s", authority="http://127.0.0.1:1"), ["ENTRA_AUTHORITY"]),
     ],
 )
