@@ -291,8 +291,14 @@ def main() -> None:
     parser.add_argument("--tenant", default=DEFAULT_TENANT)
     parser.add_argument("--client-id", default=DEFAULT_CLIENT_ID)
     parser.add_argument("--client-secret", default=DEFAULT_CLIENT_SECRET)
+    parser.add_argument("--certificate", type=Path, help="certificate (PEM) to register for the application")
     given = parser.parse_args()
-    settings = Settings(tenant=given.tenant, client_id=given.client_id, client_secret=given.client_secret)
+    settings = Settings(
+        tenant=given.tenant,
+        client_id=given.client_id,
+        client_secret=given.client_secret,
+        certificates=(given.certificate.read_text("utf-8"),) if given.certificate else (),
+    )
     with tempfile.TemporaryDirectory(prefix="tandem-entra-") as folder:
         authority = make_authority(Path(folder), given.ca_file)
         print(f"entra trusts {authority.ca_file}", flush=True)

@@ -1,6 +1,8 @@
 """Entra's stand-in over HTTPS, by hand and through the real azure-identity (item 1)."""
 
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from sandbox.entra import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET, DEFAULT_TENANT, create_app, make_authority
+from sandbox.entra import DEFAULT_CLIENT_ID, DEFAULT_CLIENT_SECRET, DEFAULT_TENANT, Settings, create_app, make_authority
 from sandbox.serve import serving
 from sandbox.tokens import TokenError, read_token
 
@@ -46,13 +48,22 @@ class Entra:
         assert self.http.put("/_control/settings", json=values).status_code == 200
 
 
-@pytest.fixture
-def entra(tmp_path) -> Iterator[Entra]:
-    """Serve Entra's stand-in for one test."""
-    authority = make_authority(tmp_path)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Entra]:
+    """Serve Entra's stand-in for all tests of this file."""
+    authority = make_authority(tmp_path_factory.mktemp("entra"))
     context = ssl.create_default_context(cafile=str(authority.ca_file))
     with serving(create_app(token_key=KEY), authority.tls) as url, httpx.Client(base_url=url, verify=context) as http:
         yield Entra(url, authority.ca_file, http)
+
+
+@pytest.fixture
+def entra(server) -> Entra:
+    """Give a test the server as it was at its start."""
+    server.settings(**Settings().model_dump(mode="json"))
+    server.http.delete("/_control/chaos")
+    server.http.post("/_control/requests/reset")
+    return server
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +216,25 @@ async def test_short_lived_tokens(entra) -> None:
     assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
     assert entra.token().status_code == 200
     assert entra.http.get("/_control/requests").json()["by"] == {"POST token": 3}
+
+
+def test_the_command_writes_its_ca_and_takes_a_certificate(tmp_path, certificate) -> None:
+    """``python -m sandbox.entra`` writes the CA where it is told, registers a certificate, and says where it is ready."""
+    _, public, key = certificate
+    ca_file, registered = tmp_path / "ca.pem", tmp_path / "certificate.pem"
+    registered.write_text(public, encoding="utf-8")
+    command = [sys.executable, "-m", "sandbox.entra", "--token-key", KEY, "--ca-file", str(ca_file), "--certificate", str(registered)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    try:
+        assert process.stdout.readline() == f"entra trusts {ca_file}\n"
+        ready = process.stdout.readline()
+        assert ready.startswith("entra ready on https://127.0.0.1:")
+        with httpx.Client(base_url=ready.split()[-1], verify=ssl.create_default_context(cafile=str(ca_file))) as http:
+            started = Entra(ready.split()[-1], ca_file, http)
+            kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+            signed = assertion(started, key, public)
+            answer = started.token(client_secret=None, client_assertion=signed, client_assertion_type=kind)
+            assert answer.status_code == 200, answer.text
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
