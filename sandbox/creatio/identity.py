@@ -3,8 +3,6 @@
 `python -m sandbox.creatio.identity` runs it by itself; `python -m sandbox.creatio` runs it beside the stand-in.
 """
 
-import argparse
-import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
@@ -18,7 +16,7 @@ from sandbox.chaos import Chaos, ChaosMiddleware
 from sandbox.control import Counts, Switches
 from sandbox.creatio.errors import render
 from sandbox.creatio.sessions import make_token
-from sandbox.creatio.settings import CreatioSettings
+from sandbox.creatio.settings import CreatioSettings, command_parser
 from sandbox.serve import AsgiApp, Receive, Scope, Send, serve_command
 
 _SCOPE = "ApplicationAccess_4f1d6b0c3a5e47d1a2b9c8d7e6f50413"
@@ -85,12 +83,9 @@ def _refused(error: str) -> Response:
 
 def main() -> None:
     """Run the identity service until it is stopped."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox.creatio.identity", description=main.__doc__)
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes any free one")
-    parser.add_argument("--settings", default="{}", help="settings as JSON, as of the stand-in")
-    given = parser.parse_args()
+    given = command_parser("python -m sandbox.creatio.identity", str(main.__doc__)).parse_args()
     switches = Switches(CreatioSettings())
-    switches.update(json.loads(given.settings))
+    switches.update(given.settings)
     serve_command("creatio identity", create_identity_app(switches), given.port)
 
 

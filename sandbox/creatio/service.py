@@ -146,7 +146,7 @@ class Service:
             query = parse_query(call.query)
             return self._json(call, self._stale(call, entity, lambda: self._reads.single(entity, row_id, query, call.view)))
         if call.method == "PATCH":
-            self._reads.visible(entity, row_id)
+            self._check_changeable(entity, row_id)
             values = self._values(call, entity)
             row = self._saving.update(entity, row_id, values, call.actor, call.troubles.find("normalise"))
             self._counts.wrote()
@@ -155,11 +155,17 @@ class Service:
                 return self._json(call, self._whole(call, entity, row))
             return Answer(204, _VERSION)
         if call.method == "DELETE":
-            self._reads.visible(entity, row_id)
+            self._check_changeable(entity, row_id)
             self._saving.delete(entity, row_id, call.actor)
             self._counts.wrote()
             return Answer(204)
         raise _method_not_allowed(call.method)
+
+    def _check_changeable(self, entity: Entity, row_id: str) -> None:
+        self._reads.visible(entity, row_id)
+        if row_id in self._switches.current.locked_ids.get(entity.name, ()):
+            message = f"Current user does not have sufficient permissions to edit the record of {entity.name}."
+            raise CreatioError(403, message)
 
     def _on_property(self, call: Call, entity: Entity, row_id: str, rest: str) -> Answer:
         name, _, tail = rest.partition("/")

@@ -1,8 +1,12 @@
 """The switches of the Creatio stand-in; each can be changed at run time by `PUT /_control/settings`."""
 
+import argparse
+import json
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from sandbox.control import Refused, Switches
 
 
 class CreatioSettings(BaseModel):
@@ -53,9 +57,40 @@ class CreatioSettings(BaseModel):
         default_factory=dict,
         description="rows by entity that the API user has no right to see",
     )
+    locked_ids: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="rows by entity that the API user may read but not change or delete (403)",
+    )
     blocked_sets: list[str] = Field(default_factory=list, description="entity sets refused with 403")
     delete_log: list[str] = Field(
         default_factory=lambda: ["Account", "Contact"],
         description="objects whose deletes are logged (8.3.2+)",
     )
     can_view_delete_log: bool = Field(default=True, description="whether the API user has CanViewEntityDeleteLog")
+
+
+def command_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that both commands have; its help lists every setting."""
+    lines = [f"  {name}: {field.description} ({field.get_default(call_default_factory=True)!r})" for name, field in _FIELDS]
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog="settings (default):\n" + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes any free one")
+    parser.add_argument("--settings", type=read_settings, default={}, help="settings as a JSON object")
+    return parser
+
+
+def read_settings(text: str) -> dict[str, object]:
+    """Read the settings of a command line; argparse shows what is wrong with them."""
+    try:
+        values = json.loads(text)
+        Switches(CreatioSettings()).update(values)
+    except (ValueError, TypeError, Refused) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} can't be used: {error}") from error
+    return dict(values)
+
+
+_FIELDS = tuple(CreatioSettings.model_fields.items())

@@ -219,7 +219,7 @@ def _promoted(operand: _Operand, other: _Operand) -> _Operand:
 def _scaled(operand: _Operand, other: _Operand) -> _Operand:
     """Bring a number to the unit in which the other one is stored (decimals are integers of their last digit)."""
     if operand.literal:
-        given: Decimal = operand.values[0]
+        given = Decimal(operand.values[0])
         if given.adjusted() >= _MOST_DIGITS:
             return replace(operand, values=(float(given),))
         number = given.scaleb(other.scale)

@@ -244,3 +244,13 @@ def test_the_command_starts_both_listeners_and_stops_at_sigterm(tmp_path):
             finally:
                 process.terminate()
             assert process.wait(10) == 0
+
+
+def test_the_command_explains_its_settings_and_refuses_unknown_ones():
+    """Help lists every setting with its default; a wrong one ends the command with the allowed names."""
+    command = [sys.executable, "-m", "sandbox.creatio"]
+    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "max_entity_row_count: rows in one answer at most (20000)" in shown
+    refused = subprocess.run([*command, "--settings", '{"flavor": "NC"}'], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "unknown settings flavor; allowed batch_atomic" in refused.stderr

@@ -193,6 +193,17 @@ async def test_the_server_clock_stamps(tenant):
     assert datetime.fromisoformat(row["CreatedOn"]) - datetime.now().astimezone() > timedelta(hours=23)
 
 
+async def test_a_row_without_the_right_to_edit_is_403_in_words(tenant):
+    """A locked row can be read, not changed nor deleted; the refusal is an OData error, unlike that of CSRF."""
+    (row_id,) = await tenant.seed("Account", {"Name": "Locked"})
+    await tenant.settings(locked_ids={"Account": [row_id]})
+    for method in ("PATCH", "DELETE"):
+        answer = await tenant.http.request(method, f"/0/odata/Account({row_id})", json={"Name": "B"})
+        assert answer.status_code == 403
+        assert "sufficient permissions" in answer.json()["error"]["message"]
+    assert (await tenant.get(f"Account({row_id})"))["Name"] == "Locked"
+
+
 async def test_streams_are_put_read_and_cleared(tenant):
     """A stream is written raw and read back; while empty it is 204; the row's ModifiedOn moves."""
     row = await tenant.post("Account", {"Name": "A"})
