@@ -116,7 +116,13 @@ def _built_in(organization: Organization, client_id: str) -> dict[str, Sequence[
     users = [{**user, **unit, "isdisabled": 0, "organizationid": ORGANIZATION_ID, **dates} for user in (application, *people)]
     return {
         "organization": [
-            {"organizationid": ORGANIZATION_ID, "name": "contoso", "basecurrencyid": BASE_CURRENCY_ID, **dates},
+            {
+                "organizationid": ORGANIZATION_ID,
+                "name": "contoso",
+                "basecurrencyid": BASE_CURRENCY_ID,
+                "expirechangetrackingindays": 7,
+                **dates,
+            },
         ],
         "businessunit": [{**unit, "name": "contoso", **dates}],
         "team": [{"teamid": fixed_id("team", "contoso"), "name": "contoso", **unit, **dates}],
