@@ -8,10 +8,10 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -24,8 +24,10 @@ from shared.systems.dataverse_tables import Table
 from shared.systems.odata import Part, PartAnswer, batch_body, parse_batch
 from shared.systems.web import Request, Response, Web
 
+_T = TypeVar("_T")
 _LONGEST_URL = 32_000  # of 32,768 for a GET; a longer one travels inside a batch (dataverse.md 3)
 _LONGEST_KEYS = 12_000
+_USERS_LIFETIME = 300.0
 _KEYS_A_QUERY = 50
 _HITS_A_KEY = 50
 _FAILED = 300
@@ -65,7 +67,9 @@ class Dataverse:
         self._batch_size = batch_size
         self._new_boundary = new_boundary
         self._metadata = Metadata(self._json, lifetime=metadata_lifetime, monotonic=monotonic)
+        self._monotonic = monotonic
         self._identity: Identity | None = None
+        self._users: tuple[float, Mapping[str, str]] | None = None
 
     async def identity(self) -> Identity:
         """Return who we are (WhoAmI, asked once); raises Denied when the app is no member or the environment is closed."""
@@ -89,13 +93,13 @@ class Dataverse:
         The server allows no filter here, so `since` drops older rows of a first chain on this side. Rows that can't be understood are
         the page's `problems`. Raises Stale `delta_expired`, Denied `tracking_off`, and Transient `bad_answer` for a link seen twice.
         """
-        table = await self._table(entity, columns)
+        table, names = await self._known(entity, columns)
         if not table.definition.tracked:
             self._metadata.forget(entity)
             raise Denied(f"{SYSTEM}.tracking_off", system=SYSTEM, entity=entity)
         size = f"odata.maxpagesize={self._page_size}"
         prefer = size if position else f"odata.track-changes,{size}"
-        url = position or f"{table.definition.set_name}?{wire.select(table, columns)}"
+        url = position or f"{table.definition.set_name}?{wire.select(table, names)}"
         oldest = None if position else since
         seen = {url}
         while True:
@@ -110,29 +114,41 @@ class Dataverse:
             url = page.position
 
     async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
-        """Read rows by id, some hundreds a request. What the server does not show is absent; a row without an id makes the absent ones
-        of its request errors, since nobody can tell which of them it was.
-        """  # noqa: D205 - one sentence needs two lines
-        table, us = await self._table(entity, columns), await self.identity()
+        """Read rows by id, some hundreds a request; columns that the table lacks are left out, ids that it does not show are absent.
+
+        A row without an id makes errors of the absent ids of its request, since nobody can tell which of them it was.
+        """
+        us = await self.identity()
         wanted = list(dict.fromkeys(one.lower() for one in ids if is_guid(one)))  # nothing else can be an id of a row
         chunks = [wanted[start : start + self._read_size] for start in range(0, len(wanted), self._read_size)]
-        parts = await asyncio.gather(*(self._read_chunk(table, chunk, columns, us.user_id) for chunk in chunks))
-        return {key: row for part in parts for key, row in part.items()}
+
+        async def ask(table: Table, names: tuple[str, ...]) -> dict[str, Row | TandemError]:
+            parts = await asyncio.gather(*(self._read_chunk(table, chunk, names, us.user_id) for chunk in chunks))
+            return {key: row for part in parts for key, row in part.items()}
+
+        return await self._with_columns(entity, columns, ask)
 
     async def find(self, entity: str, keys: Sequence[Mapping[str, Value]], columns: Collection[str]) -> Sequence[Sequence[Row]]:
-        """Find rows by key, up to 50 hits a key. The server compares without case, and so does this; the caller decides what is equal."""
-        names = tuple(dict.fromkeys([*columns, *(name for key in keys for name in key)]))
-        table, us = await self._table(entity, names), await self.identity()
-        hits: list[list[Row]] = [[] for _ in keys]
-        by_columns: dict[tuple[str, ...], list[int]] = {}
-        for place, key in enumerate(keys):
-            if not key or not wire.fits(key, table):
-                continue
-            by_columns.setdefault(tuple(sorted(key)), []).append(place)
-        for places in by_columns.values():
-            for chunk in _key_chunks(places, keys):
-                await self._find_chunk(table, names, {place: keys[place] for place in chunk}, hits, us.user_id)
-        return hits
+        """Find rows by key, up to 50 hits a key. The server compares without case, and so does this; the caller decides what is equal.
+
+        A key that names a missing column, or whose value can't be in its column, finds nothing. A hit that can't be read is Transient:
+        it must not look like no hit.
+        """
+        us = await self.identity()
+        named = tuple(dict.fromkeys([*columns, *(name for key in keys for name in key)]))
+
+        async def ask(table: Table, names: tuple[str, ...]) -> list[list[Row]]:
+            hits: list[list[Row]] = [[] for _ in keys]
+            by_columns: dict[tuple[str, ...], list[int]] = {}
+            for place, key in enumerate(keys):
+                if key and wire.fits(key, table):
+                    by_columns.setdefault(tuple(sorted(key)), []).append(place)
+            for places in by_columns.values():
+                for chunk in _key_chunks(places, keys):
+                    await self._find_chunk(table, names, {place: keys[place] for place in chunk}, hits, us.user_id)
+            return hits
+
+        return await self._with_columns(entity, named, ask)
 
     async def write(self, entity: str, writes: Sequence[Write]) -> Sequence[WriteResult]:
         """Write rows by `$batch` with continue-on-error; one result for each write, in order, with the row as the server now holds it.
@@ -167,13 +183,16 @@ class Dataverse:
         return [results[place] for place in range(len(writes))]
 
     async def users(self) -> Mapping[str, str]:
-        """Return enabled users with an e-mail: id to e-mail in lower case."""
-        url: str | None = "systemusers?$select=systemuserid,internalemailaddress&$filter=isdisabled%20eq%20false"
+        """Return enabled users with an e-mail: id to e-mail in lower case; kept for some minutes, since every batch asks."""
+        if self._users is not None and self._monotonic() - self._users[0] < _USERS_LIFETIME:
+            return self._users[1]
+        url = "systemusers?$select=systemuserid,internalemailaddress&$filter=isdisabled%20eq%20false"
         found: dict[str, str] = {}
         async for raw in self._rows("systemuser", url, f"odata.maxpagesize={self._page_size}"):
             key, address = raw.get("systemuserid"), raw.get("internalemailaddress")
             if isinstance(key, str) and isinstance(address, str) and address.strip():
                 found[key.lower()] = address.strip().lower()
+        self._users = (self._monotonic(), found)
         return found
 
     async def close(self) -> None:
@@ -219,14 +238,19 @@ class Dataverse:
             said = f"a batch reply: {problem}"
             raise Transient(f"{SYSTEM}.not_json", said, system=SYSTEM, request_id=response.request_id) from None
 
-    async def _table(self, entity: str, columns: Collection[str]) -> Table:
+    async def _known(self, entity: str, columns: Collection[str]) -> tuple[Table, tuple[str, ...]]:
+        """Return the table and those of the columns that it has; `describe` tells which are missing (law 13)."""
         table = await self._metadata.table(entity, columns)
-        missing = sorted(name for name in columns if name in table.absent)
-        if missing:
-            self._metadata.forget(entity)
-            said = f"{len(missing)} column(s) are not in the metadata: {', '.join(missing)}"
-            raise Rejected(f"{SYSTEM}.unknown_column", said, system=SYSTEM, entity=entity, field=missing[0])
-        return table
+        return table, tuple(name for name in dict.fromkeys(columns) if name in table.attributes)
+
+    async def _with_columns(self, entity: str, columns: Collection[str], ask: Callable[[Table, tuple[str, ...]], Awaitable[_T]]) -> _T:
+        """Ask with the columns that exist; once more with fresh metadata when the server says that one is gone."""
+        try:
+            return await ask(*await self._known(entity, columns))
+        except Rejected as error:
+            if error.code != f"{SYSTEM}.unknown_column":
+                raise
+            return await ask(*await self._known(entity, columns))
 
     async def _rows(self, entity: str, url: str | None, prefer: str) -> AsyncIterator[Mapping[str, Any]]:
         """Yield the raw rows of all pages of a query."""
@@ -256,10 +280,11 @@ class Dataverse:
         try:
             return await self._get(url, prefer)
         except Rejected as error:
-            follows = "://" in url
-            if follows and error.code != f"{SYSTEM}.unknown_column" and re.search(r"token|version stamp", error.said, re.IGNORECASE):
+            self._noted(error, entity)
+            gone = error.code == f"{SYSTEM}.unknown_column"  # the link names the columns of its first request
+            if "://" in url and (gone or re.search(r"token|version stamp", error.said, re.IGNORECASE)):
                 raise Stale(f"{SYSTEM}.delta_expired", error.said, system=SYSTEM, entity=entity, request_id=error.request_id) from None
-            raise self._noted(error, entity) from None
+            raise
         except TandemError as error:
             raise self._noted(error, entity) from error.__cause__
 
@@ -288,7 +313,11 @@ class Dataverse:
         prefer = wire.preferences(table, names, f"odata.maxpagesize={_KEYS_A_QUERY * _HITS_A_KEY}")
         folded = {place: {name: wire.folded(value) for name, value in key.items()} for place, key in keys.items()}
         async for raw in self._rows(table.definition.name, wire.by_keys(table, names, list(keys.values())), prefer):
-            row = wire.row_of(raw, table, names, us)
+            try:
+                row = wire.row_of(raw, table, names, us)
+            except TandemError as error:
+                self._metadata.forget(table.definition.name)  # a type may have changed
+                raise _bad_answer(table.definition.name, f"a row found is unreadable ({error.field}: {error.said})") from None
             own = {name: wire.folded(row.values[name]) for name in next(iter(keys.values()))}
             matching = [place for place, key in folded.items() if key == own]
             for place in matching or keys:  # equal in a way that only the server's collation knows: let the caller decide
@@ -317,7 +346,7 @@ class Dataverse:
                 open_ids = sorted(ids - tables.keys())
                 chunks = [open_ids[start : start + self._read_size] for start in range(0, len(open_ids), self._read_size)]
                 for chunk in chunks:
-                    found = await self._read_chunk(await self._table(target, ()), chunk, (), "")
+                    found = await self._read_chunk((await self._known(target, ()))[0], chunk, (), "")
                     tables |= dict.fromkeys(found, target)
             tables |= dict.fromkeys(ids - tables.keys(), possible[-1])
         return wire.Targets({target: definition.set_name for target, definition in definitions.items()}, tables)

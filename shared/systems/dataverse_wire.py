@@ -71,7 +71,9 @@ def by_keys(table: Table, names: Collection[str], keys: Sequence[Mapping[str, Va
 
 
 def fits(key: Mapping[str, Value], table: Table) -> bool:
-    """Tell whether a key's values have the types of their columns; one that hasn't equals nothing there."""
+    """Tell whether a key's columns exist and its values have their types; one that hasn't equals nothing there."""
+    if not all(name in table.attributes for name in key):
+        return False
     try:
         for name, value in key.items():
             _scalar(value, table.attributes[name])

@@ -98,10 +98,11 @@ async def test_rows_of_a_feed_that_cannot_be_understood_are_problems_of_the_page
         error("0x80044352", "x", 410),
         httpx.Response(410),
         error("0x80040203", "The delta token is malformed"),
+        error("0x0", "Could not find a property named 'name' on type 'Microsoft.Dynamics.CRM.account'."),
     ],
 )
 async def test_no_plan_for_a_7_day_expiry(answer):
-    """An expired or worthless token is Stale `delta_expired`, whatever the status."""
+    """An expired or worthless token, or one for a column that is gone, is Stale `delta_expired`, whatever the status."""
     with pytest.raises(Stale) as caught:
         await pages(adapter_on(Fake([answer])), DELTA)
     assert caught.value.code == "dataverse.delta_expired"

@@ -10,7 +10,7 @@ import pytest
 
 from shared.core.errors import Denied, Rejected, TandemError, Transient
 from shared.core.records import ColumnType, Row, Stamp, Write, WriteKind
-from tests.contract.dataverse_fake import API, ID1, ID2, ID3, US, Fake, adapter_on, batch_lines, error, multipart, reply, row
+from tests.contract.dataverse_fake import API, ATTRIBUTES, ID1, ID2, ID3, US, Fake, adapter_on, batch_lines, error, multipart, reply, row
 
 HOSTILE = "O'Brian & \"Söhne\" <x>/#?%+=;\nline \u202eabc 😀 ') or name ne ('"
 SEEN = Row(ID1, Stamp(datetime(2026, 1, 1, tzinfo=UTC), 'W/"7"'), {"name": "Old"})
@@ -236,20 +236,40 @@ async def test_describe_tells_types_lengths_choices_and_what_is_missing():
     assert entity.missing == ("entityimage", "Name", "nope", "bad name'")
 
 
-async def test_metadata_is_kept_and_dropped_when_the_server_knows_better():
-    """A second read asks no metadata; an unknown-column error makes the next read ask again."""
-    unknown = error("0x0", "Could not find a property named 'name' on type 'Microsoft.Dynamics.CRM.account'.")
-    fake = Fake([reply({"value": []}), reply({"value": []}), unknown, reply({"value": []})])
+async def test_metadata_is_kept_and_asked_again_when_the_server_knows_better():
+    """A second read asks no metadata; a column that has gone is noticed, asked for afresh, and left out."""
+    unknown = error("0x0", "Could not find a property named 'description' on type 'Microsoft.Dynamics.CRM.account'.")
+    fake = Fake([reply({"value": []}), reply({"value": []}), unknown, reply({"value": [row(ID1, name="A")]})])
     adapter = adapter_on(fake)
-    await adapter.read("account", [ID1], ["name"])
+    await adapter.read("account", [ID1], ["name", "description"])
     asked = len(fake.metadata)
-    await adapter.read("account", [ID1], ["name"])
+    await adapter.read("account", [ID1], ["name", "description"])
     assert len(fake.metadata) == asked
-    with pytest.raises(Rejected) as caught:
-        await adapter.read("account", [ID1], ["name"])
-    assert (caught.value.code, caught.value.field, caught.value.entity) == ("dataverse.unknown_column", "name", "account")
-    await adapter.read("account", [ID1], ["name"])
+    fake.attributes = [a for a in ATTRIBUTES if a["LogicalName"] != "description"]
+    found = await adapter.read("account", [ID1], ["name", "description"])
+    assert found[ID1].values == {"name": "A"}
     assert len(fake.metadata) > asked
+    assert (await adapter.describe("account", ["name", "description"], [])).missing == ("description",)
+
+
+async def test_a_column_that_stays_unknown_is_an_error_and_no_endless_loop():
+    """When the metadata still shows what the server refuses, the error names column and table."""
+    unknown = error("0x0", "Could not find a property named 'name' on type 'Microsoft.Dynamics.CRM.account'.")
+    with pytest.raises(Rejected) as caught:
+        await adapter_on(Fake([unknown, unknown])).read("account", [ID1], ["name"])
+    assert (caught.value.code, caught.value.field, caught.value.entity) == ("dataverse.unknown_column", "name", "account")
+
+
+async def test_a_missing_column_is_looked_for_again_after_some_minutes():
+    """Absence is remembered for five minutes, not for the whole life of the metadata."""
+    now = [0.0]
+    fake = Fake([], attributes=[a for a in ATTRIBUTES if a["LogicalName"] != "name"])
+    adapter = adapter_on(fake, monotonic=lambda: now[0])
+    assert (await adapter.describe("account", ["name"], [])).missing == ("name",)
+    fake.attributes = ATTRIBUTES
+    assert (await adapter.describe("account", ["name"], [])).missing == ("name",)
+    now[0] = 301
+    assert (await adapter.describe("account", ["name"], [])).missing == ()
 
 
 @pytest.mark.parametrize("entity", ["nothing", "bad/name", "Account"])
@@ -260,16 +280,24 @@ async def test_an_unknown_table_is_named(entity):
     assert (caught.value.code, caught.value.entity) == ("dataverse.unknown_entity", entity)
 
 
-async def test_a_column_that_is_gone_is_named_before_anything_is_sent():
-    """Reading a column that the metadata lacks is Rejected `unknown_column` with its name."""
-    fake = Fake([])
-    with pytest.raises(Rejected) as caught:
-        await adapter_on(fake).read("account", [ID1], ["name", "gone"])
-    assert (caught.value.code, caught.value.field, fake.seen) == ("dataverse.unknown_column", "gone", [])
+async def test_columns_that_do_not_exist_are_left_out_of_reads_and_searches():
+    """One unknown column never stops the others (law 13); a key that names one finds nothing."""
+    fake = Fake([reply({"value": [row(ID1, name="A")]}), reply({"value": [row(ID1, name="A")]})])
+    adapter = adapter_on(fake)
+    assert (await adapter.read("account", [ID1], ["name", "gone"]))[ID1].values == {"name": "A"}
+    found = await adapter.find("account", [{"gone": "x"}, {"name": "a"}], ["name", "gone"])
+    assert [[hit.id for hit in hits] for hits in found] == [[], [ID1]]
+    assert "gone" not in "".join(str(request.url) for request in fake.seen)
+
+
+async def test_a_candidate_that_cannot_be_read_does_not_look_like_none():
+    """A hit with a value of another type makes the search Transient, so that no double is created."""
+    with pytest.raises(Transient):
+        await adapter_on(Fake([reply({"value": [row(ID1, name=5)]})])).find("account", [{"name": "A"}], ["name"])
 
 
 async def test_users_are_all_pages_with_an_address_in_lower_case():
-    """Users without e-mail are left out; pages are followed."""
+    """Users without e-mail are left out, pages are followed, and the answer is kept for five minutes."""
 
     def user(key, address):
         return {"@odata.etag": 'W/"1"', "systemuserid": key, "internalemailaddress": address}
@@ -277,7 +305,15 @@ async def test_users_are_all_pages_with_an_address_in_lower_case():
     link = f"{API}/systemusers?$skiptoken=2"
     first = {"value": [user(ID1.upper(), "Ann@X.example "), user(ID2, None)], "@odata.nextLink": link}
     fake = Fake([reply(first), reply({"value": [user(ID3, "b@x")]})])
-    assert await adapter_on(fake).users() == {ID1: "ann@x.example", ID3: "b@x"}
+    now = [0.0]
+    adapter = adapter_on(fake, monotonic=lambda: now[0])
+    assert await adapter.users() == {ID1: "ann@x.example", ID3: "b@x"}
+    now[0] = 299
+    assert await adapter.users() == {ID1: "ann@x.example", ID3: "b@x"}
+    assert len(fake.seen) == 2
+    fake.script = [reply({"value": []})]
+    now[0] = 301
+    assert await adapter.users() == {}
     assert "isdisabled%20eq%20false" in str(fake.seen[0].url)
 
 
