@@ -32,7 +32,7 @@ class FailureRows:
         """Remove the named fields' failures of records; None removes all of a record's."""
         partition = make_key("fail", flow)
         wanted = {make_key(side, record): fields for record, fields in fields_by_record.items()}
-        rows = await _rows_of(self._table, partition, f"{side}:", list(wanted), ["record", "field"])
+        rows = await _rows_of(self._table, partition, f"{side}:", list(wanted), ["field"])
         keys = []
         for row in rows:
             record = row.key.rpartition(":")[0]
