@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+import httpx
 import pytest
 
 from shared.core.errors import Denied, Rejected, Stale, Transient
@@ -399,12 +400,16 @@ async def test_a_thousand_updates_stay_within_the_request_budget(org):
     assert (await org.control.requests())["total"] <= 40
 
 
-async def test_the_affinity_cookie_is_not_kept(org):
-    """The client sends no cookie back, so that its requests spread over the web servers."""
-    adapter = org.dataverse()
-    await adapter.identity()
-    await adapter.identity()
-    assert len(adapter._web._client.cookies.jar) == 0
+async def test_keeping_the_affinity_cookie():
+    """The server pins clients by a cookie; this client sends none back, so that its requests spread over the web servers."""
+    async with site(web_servers=3) as org:
+        adapter = org.dataverse()
+        await adapter.identity()
+        token = (await org.credential.get_token("x")).token
+        async with httpx.AsyncClient(trust_env=False) as other:
+            await other.get(f"{org.url}/api/data/v9.2/WhoAmI", headers={"Authorization": f"Bearer {token}"})
+            assert len(other.cookies.jar) > 0
+        assert len(adapter._web._client.cookies.jar) == 0
 
 
 async def test_users_are_those_with_an_address(org):
