@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import unicodedata
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +36,7 @@ class Database:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
         self._connection.row_factory = sqlite3.Row
         self._connection.create_function("fold", 1, fold, deterministic=True)
+        weakref.finalize(self, self._connection.close)  # nobody else knows when the last user of a stand-in is gone
         self._depth = 0
         self.query("PRAGMA journal_mode=WAL")
         self.query("PRAGMA synchronous=OFF")
@@ -47,10 +49,6 @@ class Database:
             self.query(statement)
         if not self.query("SELECT 1 FROM _counter"):
             self.query("INSERT INTO _counter VALUES (?)", [_FIRST_VERSION])
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
 
     def query(self, sql: str, values: Sequence[Stored] = ()) -> list[sqlite3.Row]:
         """Run one statement and return its rows."""

@@ -37,9 +37,8 @@ class Operation:
     repeated_delta: bool = False
 
     def header(self, name: str) -> str | None:
-        """Return a header's value, None when absent; ``If-None-Match: null`` counts as absent (dataverse.md 2)."""
-        value = next(iter(self.headers.get(name, ())), None)
-        return None if name == "if-none-match" and value == "null" else value
+        """Return a header's (first) value, None when absent."""
+        return next(iter(self.headers.get(name, ())), None)
 
     def preferences(self) -> Preferences:
         """Read the ``Prefer`` headers."""
