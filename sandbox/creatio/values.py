@@ -49,7 +49,7 @@ _text = json.JSONEncoder(ensure_ascii=False).encode
 
 def stamp(moment: datetime) -> str:
     """Return the stored form of a time: UTC, six digits, always of one width."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def read_moment(text: str) -> datetime | None:
@@ -57,7 +57,10 @@ def read_moment(text: str) -> datetime | None:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("the time has no offset")
-    return None if moment.year == 1 else moment.astimezone(UTC)
+    try:
+        return None if moment.year == 1 else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("the time lies outside the years 1 to 9999") from error
 
 
 def emit(column: Column, stored: Stored, *, text_decimals: bool = False) -> Any:

@@ -4,6 +4,7 @@ Guids and times stand bare; a quoted one has the wrong type (400). A lookup's fl
 written `X/Id`. Nulls can't be expressed on the wire, so `0`, `false` and `''` match nulls too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -76,7 +77,7 @@ class Compiler:
             case And(parts) | Or(parts):
                 compiled = [self._condition(part) for part in parts]
                 joint = " AND " if isinstance(node, And) else " OR "
-                sql = "(" + joint.join(part.sql for part in compiled) + ")"
+                sql = _balanced([part.sql for part in compiled], joint)
                 return _Operand(sql, "Edm.Boolean", tuple(v for part in compiled for v in part.values))
             case Not(part):
                 inner = self._condition(part)
@@ -182,6 +183,14 @@ class Compiler:
         if node.name in {"contains", "startswith", "endswith", "length", *_TEXT_FUNCTIONS, *_DATE_PARTS}:
             raise bad_query(f"No function signature for the function with name '{node.name}' matches {kinds}.")
         raise bad_query(f"An unknown function with name '{node.name}' was found.")
+
+
+def _balanced(conditions: Sequence[str], joint: str) -> str:
+    """Join conditions as a tree with low branches: SQLite takes no expression deeper than 1000."""
+    if len(conditions) <= 2:
+        return f"({joint.join(conditions)})"
+    middle = len(conditions) // 2
+    return f"({_balanced(conditions[:middle], joint)}{joint}{_balanced(conditions[middle:], joint)})"
 
 
 def _column_operand(column: Column, sql: str) -> _Operand:

@@ -99,6 +99,14 @@ async def test_a_hundred_parts_are_the_limit(tenant):
     assert (refused.status_code, "'100' operations" in refused.text) == (400, True)
 
 
+async def test_reads_inside_a_batch_may_be_long(tenant):
+    """A part's address has no length limit: two thousand ids in one filter are read."""
+    one, two = await _two_accounts(tenant)
+    condition = " or ".join(f"Id eq {row_id}" for row_id in (one, *(uuid.uuid4() for _ in range(2000)), two))
+    (response,) = await tenant.batch(part(1, "GET", f"Account?$select=Name&$orderby=Name&$filter={condition}"))
+    assert response["body"]["value"] == [{"Name": "A"}, {"Name": "B"}]
+
+
 @pytest.mark.parametrize("body", [b"{", b"{}", b'{"requests":[{"id":"1"}]}', b'{"requests":[5]}'])
 async def test_a_batch_that_cannot_be_read_is_refused(tenant, body):
     """Broken JSON and requests without their members are 400."""

@@ -101,6 +101,7 @@ async def test_representation_is_returned_only_by_its_switch(tenant):
         ({"Name": "A", "UsrActive": 1}, 400, "expected type 'Edm.Boolean'"),
         ({"Name": "A", "TypeId": "customer"}, 400, "expected type 'Edm.Guid'"),
         ({"Name": "A", "UsrLastCampaignOn": "2024-01-01"}, 400, "expected type 'Edm.DateTimeOffset'"),
+        ({"Name": "A", "UsrLastCampaignOn": "9999-12-31T23:00:00-05:00"}, 400, "expected type 'Edm.DateTimeOffset'"),
         ({"Name": "A", "UsrCreditLimit": "5.00"}, 400, "IEEE754Compatible"),
         ({"Code": "A"}, 500, "Column Name is required"),
         ({"Name": ""}, 500, "Column Name is required"),
