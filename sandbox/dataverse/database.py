@@ -44,6 +44,7 @@ class Database:
             "CREATE TABLE IF NOT EXISTS _counter (version INTEGER NOT NULL)",
             "CREATE TABLE IF NOT EXISTS _deletion (entity TEXT, id TEXT, version INTEGER, PRIMARY KEY (entity, id))",
             "CREATE INDEX IF NOT EXISTS _deletion_version ON _deletion (entity, version)",
+            "CREATE TABLE IF NOT EXISTS _definition (entity TEXT PRIMARY KEY, definition TEXT)",
             "CREATE TABLE IF NOT EXISTS _previous (entity TEXT, id TEXT, row TEXT, PRIMARY KEY (entity, id))",
         ):
             self.query(statement)

@@ -205,7 +205,7 @@ def _change(organization: Organization, operation: Operation, segments: Sequence
             return _add_key(organization, operation, table)
         case ["Keys"], "DELETE":
             kept = tuple(key for key in table.keys if fixed_id("key", table.name, key.name) != segments[1].key)
-            organization.tables[table.name] = table.with_keys(kept)
+            organization.redefine(table.with_keys(kept))
             return Reply(204)
         case _:
             raise Fault(405, "0x0", f"The requested resource does not support http method '{operation.method}'.")
@@ -248,8 +248,8 @@ def _add_column(organization: Organization, operation: Operation, table: Table) 
         precision=body.get("Precision"),
         custom=True,
     )
-    organization.tables[table.name] = table.with_column(column)
     organization.database.add_column(table, column)
+    organization.redefine(table.with_column(column))
     delay = organization.switches.current.customization_delay_seconds
     organization.visible_at[table.name, name] = organization.now() + delay
     return _created(operation, table, "Attributes", fixed_id("column", table.name, name))
@@ -272,7 +272,7 @@ def _add_key(organization: Organization, operation: Operation, table: Table) -> 
         raise Fault(400, "0x80060894", "An entity key with the same attributes already exists.")
     active_at = organization.now() + organization.switches.current.customization_delay_seconds
     key = Key(name, schema_name, columns, _index_status(organization, table, columns), active_at)
-    organization.tables[table.name] = table.with_keys((*table.keys, key))
+    organization.redefine(table.with_keys((*table.keys, key)))
     organization.database.index_key(table, name, columns)
     return _created(operation, table, "Keys", fixed_id("key", table.name, name))
 
@@ -300,4 +300,4 @@ def reactivate_key(organization: Organization, table_name: str, key_name: str) -
         raise Fault(400, "0x80060897", "Only a failed entity key index can be reactivated.")
     renewed = replace(key, status=_index_status(organization, table, key.columns))
     others = tuple(renewed if other is key else other for other in table.keys)
-    organization.tables[table_name] = table.with_keys(others)
+    organization.redefine(table.with_keys(others))

@@ -1,13 +1,14 @@
 """One organisation: its tables, rows, settings and clock, and the rows every new organisation is born with."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sandbox.control import Clock, Switches
 from sandbox.dataverse import faults
 from sandbox.dataverse.database import Database, Row
-from sandbox.dataverse.definitions import Table, fixed_id, load_tables
+from sandbox.dataverse.definitions import Column, Key, Table, fixed_id, load_tables
 from sandbox.dataverse.switches import Settings
 from sandbox.dataverse.values import stamp
 
@@ -49,6 +50,21 @@ class Organization:
         """Return the server's time as rows carry it."""
         return stamp(self.now())
 
+    def redefine(self, table: Table) -> None:
+        """Put a table with other custom columns or keys in place of the old one, and keep them with the rows."""
+        self.tables[table.name] = table
+        custom = [asdict(column) for column in table.columns.values() if column.custom]
+        definition = json.dumps({"columns": custom, "keys": [asdict(key) for key in table.keys]})
+        self.database.query("INSERT OR REPLACE INTO _definition VALUES (?, ?)", [table.name, definition])
+
+    def restore_definitions(self) -> None:
+        """Take up the custom columns and keys that were made in an earlier run on the same file."""
+        for name, text in self.database.query("SELECT entity, definition FROM _definition"):
+            kept, table = json.loads(text), self.tables[name]
+            columns = {raw["name"]: Column(**raw) for raw in kept["columns"] if raw["name"] not in table.columns}
+            keys = tuple(Key(**{**raw, "columns": tuple(raw["columns"])}) for raw in kept["keys"])
+            self.tables[name] = replace(table, columns={**table.columns, **columns}, keys=keys)
+
     def table_of_set(self, entity_set: str) -> Table:
         """Find a table by its case-sensitive entity set name; raise the 404 of an unknown segment."""
         for table in self.tables.values():
@@ -80,6 +96,7 @@ def open_organization(path: str, settings: Settings, client_id: str, clock: Cloc
     organization = Organization(Database(path), Switches(settings), clock)
     database = organization.database
     with database.transaction():
+        organization.restore_definitions()
         for table in organization.tables.values():
             database.define(table)
         if not database.query("SELECT 1 FROM organization"):

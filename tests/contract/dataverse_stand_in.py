@@ -93,9 +93,9 @@ class Organization:
 
 
 @asynccontextmanager
-async def opened(**settings: Any) -> AsyncIterator[Organization]:
-    """Open a new organisation in memory with some switches set."""
-    app = create_app(token_key=KEY, settings=Settings(**settings))
+async def opened(database: object = ":memory:", **settings: Any) -> AsyncIterator[Organization]:
+    """Open an organisation, a new one in memory unless a file is named, with some switches set."""
+    app = create_app(token_key=KEY, database=str(database), settings=Settings(**settings))
     headers = {"Authorization": f"Bearer {token()}", "Accept": JSON}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), headers=headers) as http:
         yield Organization(http, app)

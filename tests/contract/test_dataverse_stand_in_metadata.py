@@ -133,6 +133,17 @@ async def test_a_key_over_doubles_fails_until_reactivated(org) -> None:
     assert (await org.refused("POST", "ReactivateEntityKey", again))[:2] == (400, "0x80060897")
 
 
+async def test_customizations_stay_with_the_rows(tmp_path) -> None:
+    """Columns and keys made in one run are there, with their values, when the same file is opened again."""
+    for run in (1, 2):
+        async with opened(tmp_path / "rows.db", customization_delay_seconds=0) as org:
+            if run == 1:
+                await org.send("POST", f"{ACCOUNT}/Attributes", text_column("tandem_Extra"))
+                await org.send("POST", f"{ACCOUNT}/Keys", {"SchemaName": "tandem_ExtraKey", "KeyAttributes": ["tandem_extra"]})
+                await org.create(tandem_extra="x")
+            assert (await org.get("accounts(tandem_extra='x')"))["tandem_extra"] == "x"
+
+
 async def test_definitions_are_put_whole(org) -> None:
     """PATCH of a definition is 405, tracking can't be switched off again."""
     assert (await org.send("PATCH", ACCOUNT, {"ChangeTrackingEnabled": True})).status_code == 405
