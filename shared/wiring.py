@@ -149,6 +149,7 @@ def _dataverse(settings: Settings) -> System:
         _text(settings.entra_certificate),
         settings.entra_authority,
         str(settings.entra_ca_file or ""),
+        certificate_password=_text(settings.entra_certificate_password),
     )
     if problems := entra.problems():
         raise ConfigError(problems)

@@ -34,6 +34,11 @@ class Desk:
         """Return the rows that can be synced."""
         return [row for row in self.mapping.fields if row.key not in self.dropped]
 
+    def columns(self, side: Side) -> list[str]:
+        """Return the columns to read on a side: those of the mapping that the live system has."""
+        missing = self.context.entities[side].missing
+        return [column for column in self.mapping.columns(side) if column not in missing]
+
     @cached_property
     def hashes(self) -> dict[str, str]:
         """Return the row hashes by row key."""

@@ -126,7 +126,7 @@ class Create:
         """Look once more, then try without the field to blame, or keep the binding as refused."""
         target = work.side.other
         system, entity = self._services.system(desk.mapping, target), desk.mapping.entity(target)
-        there = await system.read(entity, [self._target(job) for job, _ in refused], desk.mapping.columns(target))
+        there = await system.read(entity, [self._target(job) for job, _ in refused], desk.columns(target))
         for job, error in refused:
             found = there.get(self._target(job))
             if isinstance(found, Row):

@@ -79,7 +79,7 @@ class Match:
             return {}
         side = work.side.other
         system = self._services.system(desk.mapping, side)
-        entity, columns = desk.mapping.entity(side), desk.mapping.columns(side)
+        entity, columns = desk.mapping.entity(side), desk.columns(side)
         answers = await system.find(entity, [key.columns for _, key in asked], columns)
         found: dict[str, list[list[Row]]] = {}
         for (job, key), rows in zip(asked, answers, strict=True):

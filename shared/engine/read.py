@@ -7,6 +7,7 @@ from datetime import datetime
 
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import NotReady, Rejected, Stale, TandemError, Transient
+from shared.core.plan import Desk
 from shared.core.records import Row, Side
 from shared.core.work import Outcome
 from shared.engine.jobs import BatchWork, Job
@@ -21,18 +22,18 @@ class Read:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def load(self, work: BatchWork, jobs: list[Job]) -> None:
+    async def load(self, work: BatchWork, desk: Desk, jobs: list[Job]) -> None:
         """Read bindings and the records of both sides, in bulk; end the records that can't be worked on."""
         services, side, other = self._services, work.side, work.side.other
         ids = [job.id for job in jobs]
         own_system, mapping = services.system(work.mapping, side), work.mapping
         bindings, own = await asyncio.gather(
-            services.ledger.bindings(mapping.flow, side, ids), own_system.read(mapping.entity(side), ids, mapping.columns(side))
+            services.ledger.bindings(mapping.flow, side, ids), own_system.read(mapping.entity(side), ids, desk.columns(side))
         )
         live = (BindingState.BOUND, BindingState.CREATING)
         twins = [binding.id_on(other) for binding in bindings.values() if binding.state in live]
         wanted = [twin for twin in twins if twin]
-        far = await services.system(mapping, other).read(mapping.entity(other), wanted, mapping.columns(other)) if wanted else {}
+        far = await services.system(mapping, other).read(mapping.entity(other), wanted, desk.columns(other)) if wanted else {}
         for job in jobs:
             job.binding, job.rows, job.plan = bindings.get(job.id), {}, None
             job.noted = job.binding.note if job.binding else ""

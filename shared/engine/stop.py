@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from shared.core.errors import Denied, Stale
+from shared.core.errors import Stale, TandemError
 from shared.core.work import Failure, FlowSettings
 from shared.engine.services import Services
 
 
-async def stop_flow(services: Services, settings: FlowSettings, error: Denied) -> None:
+async def stop_flow(services: Services, settings: FlowSettings, error: TandemError) -> None:
     """Stop a flow, keep the reason where a person looks for it, and raise an alert event."""
     try:
         await services.ledger.save_flow(replace(settings, started=False, stopped_because=error.code))

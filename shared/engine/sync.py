@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from shared.core.binding import BindingState
-from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
+from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.merge import Action
 from shared.core.plan import Desk, plan_record, value_on
 from shared.core.records import Side, Value
@@ -101,7 +101,10 @@ class Sync:
         except Transient as error:
             await self._record.postpone(batch, error.retry_after or _SOON * (1 + batch.attempt), error)
             return
-        except Denied as error:
+        except (Stale, NotReady) as error:
+            await self._record.postpone(batch, _SOON * (1 + batch.attempt), error)
+            return
+        except (Denied, Rejected) as error:  # a whole request was refused: the flow can't go on for any record
             await stop_flow(services, settings, error)
             await self._record.park(batch)
             return
@@ -125,7 +128,7 @@ class Sync:
     async def _look(self, work: BatchWork, desk: Desk) -> None:
         """Take one look at every record that still needs work."""
         jobs = work.active()
-        await self._read.load(work, jobs)
+        await self._read.load(work, desk, jobs)
         jobs = [job for job in jobs if job.open]
         desk = await with_references(self._services, desk, [(side, row) for job in jobs for side, row in job.rows.items()])
         unbound = [job for job in jobs if job.binding is None or job.binding.state is BindingState.REFUSED]

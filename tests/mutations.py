@@ -1,0 +1,127 @@
+"""Break each law on purpose, one fault at a time, and expect the tests of the engine to turn red.
+
+    python -m tests.mutations            all faults
+    python -m tests.mutations 7          only law 7
+
+Each fault replaces one piece of text in a copy of the code; a piece that is not found exactly once is an error of this list.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A deliberate breach of a law: `old` becomes `new` in `file`."""
+
+    law: int
+    what: str
+    file: str
+    old: str
+    new: str
+
+
+FAULTS = (
+    Fault(1, "a change on the Dynamics side is not looked for", "core/plan.py",
+          "(state.creatio, state.dynamics) == (prints[Side.CREATIO], prints[Side.DYNAMICS])",
+          "state.creatio == prints[Side.CREATIO]"),
+    Fault(1, "an older key is not used to verify", "core/plan.py", "if state is not None and state.key_id != key_id:", "if False:"),
+    Fault(1, "an unknown key is taken for the current one", "core/fingerprint.py",
+          'raise Denied("ledger.unknown_key", f"key id {key_id}") from None', "return self.keys[self.current]"),
+    Fault(1, "a value is compared with the other side's base", "core/merge.py",
+          "return Standing.UNCHANGED if question.face(side).stored_print == base",
+          "return Standing.UNCHANGED if question.face(side.other).stored_print == base"),
+    Fault(2, "an empty side wins over a filled one", "core/merge.py",
+          "return _write(question, state, empty[0])", "return _write(question, state, empty[0].other)"),
+    Fault(2, "an empty source blanks a filled receiver", "core/merge.py",
+          "if not carries and not is_empty(question.face(row.source.other).value):", "if False:"),
+    Fault(3, "the owner loses", "core/merge.py", "Side(question.owner).other)", "Side(question.owner))"),
+    Fault(3, "`ask` does not ask", "core/merge.py", 'if question.owner == "ask":', "if False:"),
+    Fault(3, "a one-way row is not put back", "core/merge.py",
+          "return _write(question, state, side, restores=True)\n\n\ndef _by_owner",
+          "return FieldDecision(row, Action.NOTHING, settled(question, state))\n\n\ndef _by_owner"),
+    Fault(3, "kept drift is put back", "core/merge.py", 'if row.drift == "keep":', "if False:"),
+    Fault(4, "a normalisation is taken for an edit", "core/merge.py", "if target.changed_by_us:", "if False:"),
+    Fault(4, "a user's edit after an unanswered write goes to the owner", "core/merge.py",
+          "return _with_bases(state, state.sent), {state.sent_to: Standing.CHANGED}",
+          "return replace(state, sent=None, sent_to=None, sent_source=None), {}"),
+    Fault(4, "no intent is kept before a write", "engine/apply.py",
+          "intents = [intent(job.plan, work.batch.run, now) for job in writing if job.plan]",
+          "intents = [job.plan.binding for job in writing if job.plan]"),
+    Fault(4, "the base is the value sent, not the value found", "core/plan.py",
+          "decision.value if edited else found)", "decision.value)"),
+    Fault(5, "every record of a bound pair is an echo", "engine/sync.py", "stamp == job.item.stamp:", "True:"),
+    Fault(5, "no echo is dropped by its stamp", "engine/sync.py", "stamp == job.item.stamp:", "False:"),
+    Fault(5, "a stale row is merged", "engine/read.py", "return (announced is not None", "return False and (announced is not None"),
+    Fault(6, "each attempt makes another id", "engine/create.py",
+          'return str(uuid.uuid5(_NAMESPACE, f"{flow}|{source_id}|{generation}"))', "return str(uuid.uuid4())"),
+    Fault(6, "a refused create is not looked for", "engine/create.py", "if isinstance(found, Row):", "if False:"),
+    Fault(6, "an open create of another worker is not respected", "engine/read.py",
+          "return not own and binding.deadline is not None and binding.deadline > self._services.clock()", "return False"),
+    Fault(6, "a refused record is tried again as it is", "engine/match.py",
+          "if job.binding is not None and job.binding.stamp_on(work.side) == row.stamp", "if False"),
+    Fault(7, "nothing is looked for before a create", "core/match.py", "for rows in found:\n        if not rows:", "for rows in found:\n        if True:"),
+    Fault(7, "keys are not reserved", "engine/match.py",
+          "other = await self._services.ledger.reserve(names, holder, until) if names else None", "other = None"),
+    Fault(7, "the first of several hits is bound", "core/match.py", "if len(rows) == 1 and free:", "if free:"),
+    Fault(7, "reservations are kept for ever", "engine/record.py", "if job.reserved and not creating:", "if False:"),
+    Fault(8, "a write does not carry the row it was planned from", "engine/apply.py",
+          "fields, side), w.plan.rows[side])", "fields, side), None)"),
+    Fault(8, "an edit that our write covered is forgotten", "engine/apply.py",
+          "if result is None or result.before is None or Side.CREATIO not in written:", "if True:"),
+    Fault(8, "an edit beside our write is taken as seen", "core/plan.py",
+          "moved[side] = True\n        if decision is None:", "pass\n        if decision is None:"),
+    Fault(8, "a mismatch counts as written", "engine/apply.py", "if isinstance(result.error, Stale):\n                return True", "if False:\n                return True"),
+    Fault(9, "nobody is woken", "engine/record.py",
+          "await wake(self._services, rows, work.batch.run)", "pass"),
+    Fault(10, "a tombstone is forgotten", "engine/read.py", "ended = replace(binding, state=BindingState.ENDED,", "ended = replace(binding, state=BindingState.BOUND,"),
+    Fault(11, "the watermark overtakes the queue", "engine/poll.py",
+          "            await self._enqueue(mapping, side, run, page)\n            if self._worth_saving(page, mark, read):",
+          "            if self._worth_saving(page, mark, read):"),
+    Fault(13, "one refused field takes its record along", "engine/apply.py",
+          "return self._named(plan, side, error) & set(sent) or set(sent)", "return set(sent)"),
+    Fault(13, "a refused value is sent again", "core/merge.py", "if state and state.refused is not None and", "if state and False and"),
+    Fault(13, "a missing required field is written as empty", "core/plan.py", "            if rule.required:", "            if False:"),
+    Fault(14, "a message raises its attempt before it is sent", "engine/record.py",
+          "        await self._services.queues.send(queue, message, delay)\n        await self._services.ledger.save_batch(replace(again, state=BatchState.OPEN))",
+          "        await self._services.ledger.save_batch(replace(again, state=BatchState.OPEN))\n        await self._services.queues.send(queue, message, delay)"),
+    Fault(14, "a poll without changes saves its position", "engine/poll.py", "return page.position != mark.position and", "return True or"),
+)  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    """Apply the faults one by one; return 0 when every one of them is caught."""
+    chosen = [fault for fault in FAULTS if not argv or str(fault.law) in argv]
+    survivors = 0
+    for number, fault in enumerate(chosen, 1):
+        caught = _is_caught(fault)
+        survivors += not caught
+        print(f"{number:3} of {len(chosen)}  law {fault.law:2}  {'caught  ' if caught else 'SURVIVED'}  {fault.what}", flush=True)  # noqa: T201 - a command
+    print(f"{len(chosen) - survivors} passed, {survivors} failed")  # noqa: T201 - as above
+    return 1 if survivors else 0
+
+
+def _is_caught(fault: Fault) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        shutil.copytree(ROOT / "shared", copy / "shared")
+        shutil.copytree(ROOT / "tests" / "engine", copy / "tests" / "engine")
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        file = copy / "shared" / fault.file
+        text = file.read_text(encoding="utf-8")
+        if text.count(fault.old) != 1:
+            raise SystemExit(f"law {fault.law}, {fault.what}: the text to break stands {text.count(fault.old)} times in {fault.file}")
+        file.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--timeout", "200"]
+        command += ["--hypothesis-profile", "faults", "tests/engine/test_laws.py", "tests/engine/test_converges.py"]
+        return subprocess.run(command, cwd=copy, capture_output=True, check=False, timeout=600).returncode == 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
