@@ -22,6 +22,7 @@ from sandbox.commands.setup import CommandError
 ROOT: Final = Path(__file__).resolve().parent.parent
 _READY: Final = re.compile(r"^(?P<name>[a-z ]+) ready on (?P<address>\S+)$", re.MULTILINE)
 _POLL_SECONDS: Final = 0.02
+_GROUP_SECONDS: Final = 1.0
 _LOG_LINES: Final = 15
 
 
@@ -92,6 +93,10 @@ class Child:
         """End the program at once, as a crash would, with everything it started."""
         end_group(self.process.pid, force=True)
         await asyncio.to_thread(self.process.wait)
+        # What the program had started ends at the same signal, but a moment later; its ports are free only then.
+        deadline = time.monotonic() + _GROUP_SECONDS
+        while _group_lives(self.process.pid) and time.monotonic() < deadline:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _await_ready(self, begin: int, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
@@ -121,6 +126,17 @@ def end_group(pid: int, *, force: bool) -> None:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL if force else signal.SIGTERM)
+
+
+def _group_lives(pid: int) -> bool:
+    """Tell whether anything of a program's process group is left (Unix; Windows ends the whole tree at once)."""
+    if os.name == "nt":
+        return False
+    try:
+        os.killpg(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def is_ours(pid: int) -> bool:

@@ -1,5 +1,6 @@
 """The sandbox as a group of processes: what starts is ready, what fails says why, nothing stays behind."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
@@ -22,17 +23,19 @@ def program(name: str, *arguments: str, addresses: tuple[str, ...]) -> Program:
     return Program(name, arguments, addresses, child_environment())
 
 
-async def test_a_program_is_ready_when_it_is_started_and_gone_when_it_is_stopped(tmp_path: Path) -> None:
-    """The emulator answers at the address of its ready line, and stopping ends it with the process it started."""
+@pytest.mark.parametrize("end", [Child.stop, Child.kill])
+async def test_a_program_is_ready_when_it_is_started_and_gone_when_it_ends(tmp_path: Path, end: Callable[[Child], Awaitable[None]]) -> None:
+    """The emulator answers at the address of its ready line; stopping or killing it ends the process that it started, too."""
     child = await Child.start(program("azurite", "sandbox.emulator", addresses=("azurite",)), tmp_path)
     try:
         blob = child.addresses["azurite"].partition("BlobEndpoint=")[2].partition(";")[0]
         async with httpx.AsyncClient(trust_env=False) as client:
             assert (await client.get(f"{blob}?comp=list")).status_code == 403
             assert is_ours(child.process.pid)
-            await child.stop()
+            await end(child)
             assert not child.running
             assert not is_ours(child.process.pid)
+        async with httpx.AsyncClient(trust_env=False) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(blob)
     finally:
