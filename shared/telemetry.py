@@ -18,3 +18,9 @@ def log_event(name: str, /, **facts: str | float | None) -> None:
 
 def _short(value: str | float | None) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def quiet_libraries() -> None:
+    """Keep the HTTP libraries from logging whole URLs, which may hold ids and search values."""
+    for name in ("httpx", "httpcore", "azure"):
+        logging.getLogger(name).setLevel(logging.WARNING)

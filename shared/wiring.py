@@ -26,7 +26,7 @@ from shared.ledger.store import TableLedger
 from shared.settings import Settings
 from shared.systems import creatio_connection, dataverse_connection
 from shared.systems.entra import EntraLogin, EntraSettings, make_credential
-from shared.telemetry import log_event
+from shared.telemetry import log_event, quiet_libraries
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def read_mappings(folder: Path, flows: tuple[str, ...] = ()) -> MappingSet:
 
 def build(settings: Settings) -> App:
     """Join everything; nothing is sent before it is used. Raises ConfigError."""
+    quiet_libraries()
     mappings = read_mappings(_root() / settings.mappings_dir, settings.flows)
     host, ledger_storage = (open_storage(settings.storage_environ(), prefix) for prefix in ("AzureWebJobsStorage", "LEDGER_STORAGE"))
     ledger = TableLedger(ledger_storage, settings.ledger_prefix)

@@ -7,7 +7,7 @@ against the ledger; with the record in it, equal values of two records look diff
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -22,7 +22,7 @@ _KEY_BYTES = 32
 class Keyring:
     """The fingerprint keys by id. `current` makes new fingerprints; older ones only verify."""
 
-    keys: Mapping[str, bytes]
+    keys: Mapping[str, bytes] = field(repr=False)
     current: str
 
     @classmethod

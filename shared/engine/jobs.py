@@ -38,7 +38,9 @@ class Job:
     """Conflicts of this attempt by row key: the reason and the ids of candidates."""
     waiting: list[Waiting] = field(default_factory=list)
     reserved: tuple[str, ...] = ()
-    """Reservations held while the record has no binding (law 7)."""
+    """Reservations held until the record has its binding (law 7)."""
+    reserved_by: str = ""
+    """Under which name they are held."""
     newly_bound: bool = False
     refused: bool = False
     """The target refused to create the record: its binding goes from `creating` to `refused` (law 6)."""
@@ -96,6 +98,11 @@ class BatchWork:
     def active(self) -> list[Job]:
         """Return the records that still need work."""
         return [job for job in self.jobs.values() if job.open]
+
+
+def holder(flow: str, side: Side, record_id: str) -> str:
+    """Return the name under which a source record reserves its keys (law 7)."""
+    return f"{flow}|{side.value}|{record_id}"
 
 
 def counts_of(jobs: Iterable[Job], before: dict[str, int]) -> dict[str, int]:

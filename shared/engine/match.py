@@ -13,7 +13,7 @@ from shared.core.match import Judgement, MatchKey, Verdict, hits, judge, keys_of
 from shared.core.plan import Desk, in_scope
 from shared.core.records import Row, Side
 from shared.core.work import Outcome, RunKind
-from shared.engine.jobs import BatchWork, Job
+from shared.engine.jobs import BatchWork, Job, holder
 from shared.engine.services import Services
 
 _RESERVED_WAIT = 3.0
@@ -42,7 +42,7 @@ class Match:
                 judgement = Judgement(Verdict.WAIT)  # its twin of this batch binds first and is seen on the next look
             if judgement.row is not None:
                 taken.add(judgement.row.id)
-            await self._follow(work, desk, job, judgement, bound, creates)
+            await self._follow(work, job, judgement, bound, creates)
         return creates
 
     def _takes_part(self, work: BatchWork, desk: Desk, job: Job) -> bool:
@@ -59,14 +59,20 @@ class Match:
 
     async def _reserve(self, work: BatchWork, desk: Desk, job: Job, keys: list[MatchKey]) -> bool:
         names = sorted(self._reservation(work, desk, key) for key in keys)
-        holder = f"{desk.mapping.flow}|{work.side.value}|{job.id}"
-        until = self._services.clock() + self._services.limits.create_deadline
-        other = await self._services.ledger.reserve(names, holder, until) if names else None
+        own, until = holder(desk.mapping.flow, work.side, job.id), self._services.clock() + self._services.limits.create_deadline
+        other = await self._services.ledger.reserve(names, own, until) if names else None
+        if other is not None and await self._abandoned(other) and await self._services.ledger.retake(names, own, other, until):
+            other = await self._services.ledger.reserve(names, own, until)
         if other is None:
-            job.reserved = tuple(names)
+            job.reserved, job.reserved_by = tuple(names), own
             return True
         job.put_off(_RESERVED_WAIT, NotReady("match.reserved", f"held for {other}", record_id=job.id))
         return False
+
+    async def _abandoned(self, name: str) -> bool:
+        """Tell whether the record that holds a reservation has no binding: its worker died before the intent (law 7)."""
+        flow, side, record_id = name.split("|")
+        return record_id not in await self._services.ledger.bindings(flow, Side(side), [record_id])
 
     def _reservation(self, work: BatchWork, desk: Desk, key: MatchKey) -> str:
         """Return a reservation's name: flows with the same target share it; it does not show the key's value."""
@@ -92,9 +98,7 @@ class Match:
             return {}
         return dict(await self._services.ledger.bindings(work.mapping.flow, work.side.other, ids))
 
-    async def _follow(
-        self, work: BatchWork, desk: Desk, job: Job, judgement: Judgement, bound: dict[str, Binding], creates: list[Job]
-    ) -> None:
+    async def _follow(self, work: BatchWork, job: Job, judgement: Judgement, bound: dict[str, Binding], creates: list[Job]) -> None:
         if judgement.verdict is Verdict.CREATE:
             creates.append(job)
             return
@@ -110,7 +114,7 @@ class Match:
             case Verdict.SKIP:
                 job.end(Outcome.OUT_OF_SCOPE)
         if judgement.verdict is not Verdict.BIND:
-            await self._services.ledger.release(job.reserved, f"{desk.mapping.flow}|{work.side.value}|{job.id}")
+            await self._services.ledger.release(job.reserved, job.reserved_by)
             job.reserved = ()
 
     def _bind(self, work: BatchWork, job: Job, twin: Row, refused: Binding | None) -> None:

@@ -10,7 +10,7 @@ from shared.core.errors import NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.plan import Desk
 from shared.core.records import Row, Side
 from shared.core.work import Outcome
-from shared.engine.jobs import BatchWork, Job
+from shared.engine.jobs import BatchWork, Job, holder
 from shared.engine.services import Services
 
 _SOON = 5.0
@@ -57,10 +57,17 @@ class Read:
         job.rows[work.side] = own
         if binding is None or binding.state is BindingState.REFUSED:
             return
-        if binding.state is BindingState.CREATING and self._someone_creates(work, binding):
-            job.put_off(_SOON, NotReady("match.reserved", record_id=job.id))
-            return
+        if binding.state is BindingState.CREATING:
+            if self._someone_creates(work, binding):
+                job.put_off(_SOON, NotReady("match.reserved", record_id=job.id))
+                return
+            self._take_over_reservations(work, job, binding)
         self._place_twin(work, job, binding, far.get(binding.id_on(work.side.other) or ""))
+
+    def _take_over_reservations(self, work: BatchWork, job: Job, binding: Binding) -> None:
+        """Let the job give back what the open create reserved, under the name of its source record."""
+        source = binding.source or work.side
+        job.reserved, job.reserved_by = binding.reserved, holder(work.mapping.flow, source, binding.id_on(source) or "")
 
     def _place_twin(self, work: BatchWork, job: Job, binding: Binding, twin: Row | TandemError | None) -> None:
         if isinstance(twin, TandemError):

@@ -3,6 +3,7 @@
 A retry sends the new message first, then raises the row's attempt; a message with a lower attempt is dropped (design 7).
 """
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -50,7 +51,7 @@ class Record:
         await self._conflicts(work, jobs)
         await self._waiting(work, jobs)
         await self._wake(work, [job for job in jobs if job.newly_bound and job.binding])
-        await self._release(work, jobs)
+        await self._release(jobs)
         await self._close(work, jobs)
 
     async def postpone(self, batch: Batch, seconds: float, error: TandemError) -> None:
@@ -169,12 +170,10 @@ class Record:
                 rows = await self._services.ledger.waiting_for(work.mapping.flow, side, ids)
                 await wake(self._services, rows, work.batch.run)
 
-    async def _release(self, work: BatchWork, jobs: Sequence[Job]) -> None:
+    async def _release(self, jobs: Sequence[Job]) -> None:
         """Give reservations back when their record has its binding, or will not get one; an open create keeps them (law 7)."""
-        for job in jobs:
-            creating = job.binding is not None and job.binding.state is BindingState.CREATING
-            if job.reserved and not creating:
-                await self._services.ledger.release(job.reserved, f"{work.mapping.flow}|{work.side.value}|{job.id}")
+        done = [job for job in jobs if job.reserved and not (job.binding and job.binding.state is BindingState.CREATING)]
+        await asyncio.gather(*(self._services.ledger.release(job.reserved, job.reserved_by) for job in done))
 
     async def _close(self, work: BatchWork, jobs: Sequence[Job]) -> None:
         counts = counts_of(jobs, dict(work.batch.counts))

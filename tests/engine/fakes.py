@@ -52,8 +52,8 @@ Step = Callable[[str], None]
 class FakeLedger:
     """The ledger in memory, with ETags, create-only inserts and unique ids on both sides."""
 
-    def __init__(self, step: Step) -> None:
-        self._step = step
+    def __init__(self, step: Step, now: Callable[[], datetime]) -> None:
+        self._step, self._now = step, now
         self._etag = 0
         self.flows: dict[str, FlowSettings] = {}
         self.watermarks: dict[tuple[str, Side], Watermark] = {}
@@ -166,6 +166,13 @@ class FakeLedger:
             self.reservations[key] = (holder, until)
             self._fresh()
         return None
+
+    async def retake(self, keys: Sequence[str], holder: str, from_holder: str, until: datetime) -> bool:
+        self._step("ledger.retake")
+        mine = [key for key in keys if self.reservations.get(key, ("",))[0] == from_holder and self.reservations[key][1] <= self._now()]
+        for key in mine:
+            self.reservations[key] = (holder, until)
+        return bool(mine)
 
     async def release(self, keys: Sequence[str], holder: str) -> None:
         self._step("ledger.release")

@@ -90,7 +90,7 @@ class World:
         def step(name: str) -> None:
             self.on_step(name)
 
-        self.ledger = FakeLedger(step)
+        self.ledger = FakeLedger(step, self.clock)
         self.queues = FakeQueues(self.clock, step)
         self.creatio = FakeSystem("creatio", Side.CREATIO, CREATIO_COLUMNS, self.clock, step, etags=False)
         self.dynamics = FakeSystem("dataverse", Side.DYNAMICS, DYNAMICS_COLUMNS, self.clock, step, etags=True)
