@@ -5,6 +5,7 @@ Reserve every key, then look, then decide. The reservation keeps two workers fro
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
 
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import NotReady
@@ -61,7 +62,7 @@ class Match:
         names = sorted(self._reservation(work, desk, key) for key in keys)
         own, until = holder(desk.mapping.flow, work.side, job.id), self._services.clock() + self._services.limits.create_deadline
         other = await self._services.ledger.reserve(names, own, until) if names else None
-        if other is not None and await self._abandoned(other) and await self._services.ledger.retake(names, own, other, until):
+        if other is not None and await self._freed(names, own, other, until):
             other = await self._services.ledger.reserve(names, own, until)
         if other is None:
             job.reserved, job.reserved_by = tuple(names), own
@@ -69,10 +70,19 @@ class Match:
         job.put_off(_RESERVED_WAIT, NotReady("match.reserved", f"held for {other}", record_id=job.id))
         return False
 
-    async def _abandoned(self, name: str) -> bool:
-        """Tell whether the record that holds a reservation has no binding: its worker died before the intent (law 7)."""
-        flow, side, record_id = name.split("|")
-        return record_id not in await self._services.ledger.bindings(flow, Side(side), [record_id])
+    async def _freed(self, names: list[str], own: str, other: str, until: datetime) -> bool:
+        """Free keys that their holder does not need any more (law 7).
+
+        A holder that is bound, or ended, left them behind when its worker died; one without a binding loses them when they run out.
+        """
+        flow, side, record_id = other.split("|")
+        binding = (await self._services.ledger.bindings(flow, Side(side), [record_id])).get(record_id)
+        if binding is not None and binding.state in (BindingState.BOUND, BindingState.ENDED):
+            await self._services.ledger.release(names, other)
+            return True
+        if binding is not None and binding.state is BindingState.CREATING:
+            return False
+        return await self._services.ledger.retake(names, own, other, until)
 
     def _reservation(self, work: BatchWork, desk: Desk, key: MatchKey) -> str:
         """Return a reservation's name: flows with the same target share it; it does not show the key's value."""
