@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import replace
 
 from shared.core.errors import TandemError
-from shared.core.work import BatchState, Failure, Outcome, read_message
+from shared.core.work import BatchState, Failure, Outcome, PollMessage, read_message, read_poll_message
 from shared.engine.services import Services
 
 _NO_FLOW = "tandem"
@@ -32,6 +32,9 @@ class Poison:
         services, now = self._services, self._services.clock()
         services.events("message_poisoned", queue=queue, digest=_digest(body))
         try:
+            if queue == "polls":
+                await self._keep_poll(read_poll_message(body))
+                return
             message = read_message(body)
         except TandemError as error:
             told = TandemError(error.code, f"{error.said}; queue {queue}; digest {_digest(body)}")
@@ -51,6 +54,12 @@ class Poison:
         failed = batch.counts.get(Outcome.FAILED.value, 0) + len(batch.items)
         counts = {**batch.counts, Outcome.FAILED.value: failed}
         await services.ledger.save_batch(replace(batch, state=BatchState.CLOSED, items=[], counts=counts, touched=now))
+
+    async def _keep_poll(self, message: PollMessage) -> None:
+        """Tell of a poll that could not go on; the timer takes its chain up again from the saved watermark, so nothing is lost."""
+        error = TandemError("message.poisoned", f"queue polls, side {message.side.value}, run {message.run}")
+        failure = Failure.of(error, message.flow, message.side, self._services.clock(), record_id=message.run)
+        await self._services.ledger.save_failures([failure])
 
 
 def _digest(body: bytes) -> str:

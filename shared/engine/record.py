@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from shared.core.binding import Binding, BindingState
-from shared.core.errors import TandemError, Transient
+from shared.core.errors import Stale, TandemError, Transient
 from shared.core.records import Side
 from shared.core.work import (
     MESSAGE_VERSION,
@@ -64,7 +64,7 @@ class Record:
 
     async def park(self, batch: Batch) -> None:
         """Leave a batch of a flow that is stopped or asleep; `watch` sends it again when the flow runs."""
-        await self._services.ledger.save_batch(replace(batch, state=BatchState.PARKED, touched=self._services.clock()))
+        await self._save(replace(batch, state=BatchState.PARKED, touched=self._services.clock()))
         self._services.events("batch_parked", flow=batch.flow, batch=batch.id)
 
     async def _notes(self, work: BatchWork, jobs: Sequence[Job]) -> None:
@@ -184,8 +184,15 @@ class Record:
             delay = max(job.later or 0.0 for job in left)
             await self._again(batch, items, delay * (1 + max(item.attempts for item in items) / 4))
         else:
-            await self._services.ledger.save_batch(replace(batch, items=[], state=BatchState.CLOSED, touched=self._services.clock()))
+            await self._save(replace(batch, items=[], state=BatchState.CLOSED, touched=self._services.clock()))
         self._services.events("batch_done", flow=batch.flow, batch=batch.id, side=batch.side.value, left=len(items), **_numbers(counts))
+
+    async def _save(self, batch: Batch) -> None:
+        """Save a batch row; when another worker had the same message and was first, its row stands and its message counts."""
+        try:
+            await self._services.ledger.save_batch(batch)
+        except Stale:
+            self._services.events("batch_saved_by_another", flow=batch.flow, batch=batch.id)
 
     async def _again(self, batch: Batch, items: list[BatchItem], seconds: float) -> None:
         delay = min(seconds * (1 + self._services.random() / 4), _MOST_DELAY)
@@ -193,7 +200,7 @@ class Record:
         queue = "bulk" if batch.kind in (RunKind.BULK, RunKind.BINDING, RunKind.ALIGN, RunKind.REBASE) else "changes"
         message = Message(v=MESSAGE_VERSION, flow=batch.flow, batch=batch.id, attempt=again.attempt)
         await self._services.queues.send(queue, message, delay)
-        await self._services.ledger.save_batch(replace(again, state=BatchState.OPEN))
+        await self._save(replace(again, state=BatchState.OPEN))
 
 
 def _numbers(counts: dict[str, int]) -> dict[str, float]:

@@ -291,6 +291,7 @@ class FakeSystem:
         self.after_plan: Callable[[str], None] = lambda _record_id: None
         self.between: Callable[[str], None] = lambda _record_id: None
         self.denied = False
+        self.page_size = 1000
 
     # what users do
 
@@ -326,9 +327,13 @@ class FakeSystem:
         self._gate("changes")
         self.requests += 1
         after = int(position or 0)
-        changed = [Change(i, r.stamp) for i, r in self.records.items() if r.sequence > after]
-        gone = [Change(i, None, deleted=True) for i, at in self.deleted.items() if at > after and self.etags]
-        yield ChangePage([*changed, *gone], str(self.sequence), complete=True, server_time=self._clock())
+        changed = sorted((r.sequence, Change(i, r.stamp)) for i, r in self.records.items() if r.sequence > after)
+        gone = sorted((at, Change(i, None, deleted=True)) for i, at in self.deleted.items() if at > after and self.etags)
+        entries, end = sorted([*changed, *gone], key=lambda entry: entry[0]), self.sequence
+        while len(entries) > self.page_size:
+            page, entries = entries[: self.page_size], entries[self.page_size :]
+            yield ChangePage([change for _, change in page], str(page[-1][0]), complete=False, server_time=self._clock())
+        yield ChangePage([change for _, change in entries], str(end), complete=True, server_time=self._clock())
 
     async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
         self._gate("read")

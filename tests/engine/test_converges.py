@@ -166,7 +166,7 @@ class Sync(RuleBasedStateMachine):
     def rotate_the_key(self) -> None:
         """Put a new fingerprint key in front of the old ones."""
         number = self.world.keys.count(",") + 2
-        self.world.keys = f"k{number}:" + chr(64 + number % 26) * 43 + "=," + self.world.keys
+        self.world.keys = f"k{number}:" + chr(65 + number % 26) * 43 + "=," + self.world.keys
         self.world.start()
 
     def _sides_agree(self) -> None:

@@ -11,7 +11,7 @@ from shared.core.errors import TandemError
 from shared.core.fingerprint import Keyring
 from shared.core.mapping import load
 from shared.core.records import Column, ColumnType, Side, Value
-from shared.core.work import Message, Outcome
+from shared.core.work import Message, Outcome, PollMessage
 from shared.engine.operate import Operate
 from shared.engine.poison import Poison
 from shared.engine.poll import Poll
@@ -84,6 +84,7 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     on_step: Callable[[str], None] = lambda _name: None
     keys: str = "k1:" + "A" * 43 + "="
+    poll_slice: timedelta = timedelta(seconds=45)
     events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -109,7 +110,7 @@ class World:
             new_id=lambda: f"id{next(self._ids):06d}",
             random=lambda: 0.0,
             events=lambda name, **facts: self.events.append((name, dict(facts))),
-            limits=Limits(default_interval_ms=1000, slots={"creatio": 4, "dataverse": 4}),
+            limits=Limits(default_interval_ms=1000, slots={"creatio": 4, "dataverse": 4}, poll_slice=self.poll_slice),
         )
         self.services = services
         self.poller, self.syncer, self.watcher = Poll(services), Sync(services), Watch(services)
@@ -136,9 +137,12 @@ class World:
         raise AssertionError(f"the queues did not run empty: {self.queues.messages[:3]}")
 
     async def _deliver(self, queue: str, message: object) -> None:
-        assert isinstance(message, Message)
         try:
-            await self.syncer.run(message)
+            if isinstance(message, Message):
+                await self.syncer.run(message)
+            else:
+                assert isinstance(message, PollMessage)
+                await self.poller.run_message(message)
         except Crash:
             self.queues.messages.append((self.clock() + timedelta(minutes=10), queue, message))
             self.ledger.slots.clear()
