@@ -172,6 +172,23 @@ async def test_a_closing_read_that_fails_is_made_up_for() -> None:
     assert [[part["method"] for part in body["requests"]] for body in bodies] == [["POST", "GET"], ["GET"]]
 
 
+async def test_rows_that_fit_no_key_as_seen_from_here_are_asked_for_singly() -> None:
+    """A server that ignores accents finds `Café` for `Cafe`: beside other keys the key is asked again alone, and has its row."""
+    sizes: list[int] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        parts = json.loads(request.content)["requests"]
+        sizes.append(len(parts))
+        found = [
+            {"value": [row(Name="Café")] if "Cafe" in part["url"] else [], "@odata.count": int("Cafe" in part["url"])} for part in parts
+        ]
+        return httpx.Response(200, json={"responses": [{"id": str(n), "status": 200, "body": body} for n, body in enumerate(found, 1)]})
+
+    hits = await adapter_for(answer).find("Account", [{"Name": "Cafe"}, {"Name": "other"}], ["Name"])
+    assert [[one.id for one in rows] for rows in hits] == [[ONE], []]
+    assert sizes == [1, 2]
+
+
 async def test_one_record_that_spoils_a_whole_batch_is_found() -> None:
     """A batch refused as a whole with 400 has run nothing: it is halved until the record that spoils it stands alone."""
 

@@ -78,7 +78,7 @@ def do(server: Server, step: tuple[str, int], made: list[int]) -> None:
 def test_every_last_state_is_announced(seeds: list[int], steps: list[tuple[str, int]], page_size: int, cap: int, counts: bool) -> None:
     """Whatever is saved, committed late or deleted between two pages, and wherever the walk is taken over: no last state is missed."""
     server = Server(cap, counts)
-    for number, second in enumerate(seeds, start=100):
+    for number, second in enumerate(seeds, start=1):
         server.rows[str(uuid.UUID(int=number))] = START - timedelta(hours=1) + timedelta(seconds=second)
     announced: set[tuple[str, datetime]] = set()
     position: str | None = None
