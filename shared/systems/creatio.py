@@ -38,6 +38,7 @@ MOST_WRITES: Final = 90
 """Records that one batch writes at most: with their reads before and after they are 98 of 100 parts."""
 _MOST_HITS = 50
 _USERS = "SysAdminUnit"
+_USERS_SECONDS = 300.0
 _USER_FILTER = "SysAdminUnitTypeValue eq 4 and Active eq true"
 _log = logging.getLogger("tandem.creatio")
 
@@ -73,6 +74,9 @@ class Creatio:
         self._login_name = login_name
         self._votes: Counter[str] = Counter()
         self._asking = asyncio.Lock()
+        self._monotonic = monotonic
+        self._listing_users = asyncio.Lock()
+        self._users: tuple[float, Mapping[str, str]] | None = None
 
     @property
     def name(self) -> str:
@@ -167,7 +171,16 @@ class Creatio:
         return results
 
     async def users(self) -> Mapping[str, str]:
-        """Return active users as owner columns hold them: contact id to e-mail in lower case; nothing when the site hides its users."""
+        """Return active users as owner columns hold them: contact id to e-mail in lower case; kept for some minutes.
+
+        Empty when the site hides its users: system tables are closed on many sites (creatio.md 2.3).
+        """
+        async with self._listing_users:
+            if self._users is None or self._monotonic() - self._users[0] >= _USERS_SECONDS:
+                self._users = (self._monotonic(), await self._list_users())
+            return self._users[1]
+
+    async def _list_users(self) -> Mapping[str, str]:
         found: dict[str, str] = {}
         try:
             rows = self._service.all_rows(_USERS, ("Id", "ContactId"), where=_USER_FILTER, expand=users_expand(), page_size=self._page_size)
@@ -177,7 +190,7 @@ class Creatio:
                 email = contact.get("Email") if isinstance(contact, Mapping) else None
                 if contact_id is not None and isinstance(email, str) and email.strip():
                     found[contact_id] = email.strip().lower()
-        except (Denied, Rejected) as error:  # system tables are closed on many sites: creatio.md 2.3
+        except (Denied, Rejected) as error:
             _log.warning("users_not_readable", extra={"system": self.name, "code": error.code, "entity": _USERS})
             return {}
         return found

@@ -12,6 +12,8 @@ from shared.systems.creatio_errors import SYSTEM, changed_schema, unknown_entity
 from shared.systems.creatio_service import Service
 from shared.systems.creatio_wire import read_id
 
+_LIST_SECONDS = 300.0
+"""Lookup values are kept for a shorter time than the CSDL: people add a city or a type any day."""
 _DISPLAY_NAMES = ("Name", "Title")  # Opportunity shows its Title (creatio.md 5)
 
 
@@ -27,7 +29,8 @@ class Schema:
         self._csdl: bytes | None = None
         self._until = 0.0
         self._models: dict[str, Model] = {}
-        self._options: dict[str, Mapping[str, str]] = {}
+        self._options: dict[str, tuple[float, Mapping[str, str]]] = {}
+        self._listing = asyncio.Lock()
 
     async def model(self, entity: str) -> Model:
         """Return one object; raises Rejected `unknown_entity` when the site has none of that name."""
@@ -78,13 +81,19 @@ class Schema:
 
     async def _options_of(self, lookup: str) -> Mapping[str, str]:
         """Return id to label of a lookup's rows; labels come in the integration user's language (creatio.md 5)."""
-        if lookup not in self._options:
-            model = await self.model(lookup)
-            label = next((name for name in _DISPLAY_NAMES if name in model.columns), "Id")
-            found: dict[str, str] = {}
-            async for row in self._service.all_rows(lookup, dict.fromkeys(("Id", label)), page_size=self._page_size):
-                record_id = read_id(row)
-                if record_id is not None:
-                    found[record_id] = str(row.get(label) or "")
-            self._options[lookup] = found
-        return self._options[lookup]
+        async with self._listing:  # batches that start together ask once
+            kept = self._options.get(lookup)
+            if kept is None or self._monotonic() >= kept[0]:
+                kept = (self._monotonic() + _LIST_SECONDS, await self._list(lookup))
+                self._options[lookup] = kept
+            return kept[1]
+
+    async def _list(self, lookup: str) -> Mapping[str, str]:
+        model = await self.model(lookup)
+        label = next((name for name in _DISPLAY_NAMES if name in model.columns), "Id")
+        found: dict[str, str] = {}
+        async for row in self._service.all_rows(lookup, dict.fromkeys(("Id", label)), page_size=self._page_size):
+            record_id = read_id(row)
+            if record_id is not None:
+                found[record_id] = str(row.get(label) or "")
+        return found
