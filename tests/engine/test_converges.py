@@ -6,6 +6,7 @@ A Hypothesis state machine over the real engine with fake ports. Each rule is so
 import asyncio
 from decimal import Decimal
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -203,4 +204,12 @@ def _plain(value: object) -> object:
     return value or None
 
 
+EXAMPLES = {"faults": 300, "thorough": 20_000}
 TestSync = Sync.TestCase
+TestSync.settings = settings(
+    max_examples=EXAMPLES.get(settings.get_current_profile_name(), 500),
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
