@@ -10,6 +10,13 @@ _LINT: Final[dict[str, list[str]]] = {
     "Format (ruff format)": ["-m", "ruff", "format", "--check", "--quiet", "."],
     "Types (mypy)": ["-m", "mypy", "--no-error-summary"],
 }
+_LONG: Final[dict[str, list[str]]] = {
+    "A test for every deliberate fault (tests/mutations.py)": ["-m", "tests.mutations"],
+    "20,000 histories of two systems and an app that dies": [
+        *("-m", "pytest", "-q", "tests/engine/test_converges.py"),
+        *("--hypothesis-profile", "thorough", "--timeout", "3600"),
+    ],
+}
 _SHOWN_LINES: Final = 200
 
 
@@ -29,8 +36,11 @@ def test(arguments: list[str]) -> int:
 
 
 def test_all(arguments: list[str]) -> int:
-    """Run the checks, then every test; `arguments` go to pytest."""
-    return _checked_tests(arguments)
+    """Run the checks, every deliberate fault, 20,000 histories of the state machine, then every test; `arguments` go to pytest."""
+    passed = True
+    if not arguments:
+        passed = all([_check(title, command) for title, command in _LONG.items()])  # each says its own verdict, so all of them run
+    return _checked_tests(arguments) or (0 if passed else 1)
 
 
 def _checked_tests(arguments: list[str]) -> int:
