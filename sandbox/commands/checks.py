@@ -37,10 +37,8 @@ def test(arguments: list[str]) -> int:
 
 def test_all(arguments: list[str]) -> int:
     """Run the checks, every deliberate fault, 20,000 histories of the state machine, then every test; `arguments` go to pytest."""
-    passed = True
-    if not arguments:
-        passed = all([_check(title, command) for title, command in _LONG.items()])  # each says its own verdict, so all of them run
-    return _checked_tests(arguments) or (0 if passed else 1)
+    verdicts = [] if arguments else [_check(title, command) for title, command in _LONG.items()]
+    return _checked_tests(arguments) or (0 if all(verdicts) else 1)
 
 
 def _checked_tests(arguments: list[str]) -> int:
