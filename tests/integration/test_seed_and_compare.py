@@ -110,7 +110,7 @@ async def test_the_seed_is_what_was_promised(sides) -> None:
     left, right = (await sides.controls[Side.CREATIO].rows("Account"), await sides.controls[Side.DYNAMICS].rows("account"))
     assert (result.accounts, len(left), len(right)) == (520, 400, 260)
     text = " ".join([row["Name"] for row in left] + [row["name"] for row in right])
-    for letter in "éÄαґКשمशส山日한ł'&\"<%#\N{ROCKET}":
+    for letter in "éößαдשاशส山日한ł'&\"<%#\N{ROCKET}":
         assert letter.casefold() in text.casefold(), letter
     assert max(len(row["Name"]) for row in left) >= 200
     assert max(len(row["Notes"]) for row in left) == 5_000
