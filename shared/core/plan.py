@@ -170,7 +170,7 @@ def _question(
             prints[side],
             stored[side],
             partial(convert, row, side, values[side], rows[side].id, desk.context) if row.writes(side.other) else None,
-            rows[side].changed_by_us,
+            rows[side].changed_by_us and not (side is Side.CREATIO and row.key in covered),
         )
         for side in Side
     }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from shared.core.binding import Binding
 from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
+from shared.core.merge import Action
 from shared.core.plan import RecordPlan, columns_of, intent, recorded, refused, value_on
 from shared.core.records import Row, Side, Write, WriteKind, WriteResult
 from shared.core.rules import same
@@ -147,7 +148,12 @@ class Apply:
     def _as_planned(self, plan: RecordPlan, binding: Binding, keys: Mapping[str, object]) -> Binding:
         """Return a binding whose named fields are as before the plan: their write did not happen, or must be judged again."""
         fields = {key: state for key, state in binding.fields.items() if key not in keys}
-        fields.update({key: plan.binding.fields[key] for key in keys if key in plan.binding.fields})
+        for key in keys:
+            # What the plan made of an earlier unanswered write is known by now; only this plan's own write is taken back.
+            decision = plan.decisions.get(key)
+            state = decision.state if decision and decision.action is Action.WRITE else plan.binding.fields.get(key)
+            if state is not None:
+                fields[key] = state
         return replace(binding, fields=fields)
 
     def _covered(self, job: Job, plan: RecordPlan, result: WriteResult | None, written: Mapping[Side, Row]) -> dict[str, object]:

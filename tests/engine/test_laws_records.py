@@ -289,3 +289,27 @@ async def test_law_13_one_refused_optional_field_does_not_stop_its_record(world,
 
     assert world.dynamics.value(twin, "zip") == "good"
     assert world.failure_codes() == set()
+
+
+async def test_law_8_a_covered_edit_is_not_taken_for_a_normalisation_after_a_crash(world):
+    """The worker died after its intent, a user edits Creatio before the repeated write covers it: the owner's side wins on both."""
+    record, twin = await world.pair(Zip="1")
+    died = iter([True])
+
+    def die(name: str) -> None:
+        if name == "creatio.write" and next(died, False):
+            raise Crash
+
+    edits = iter(["user"])
+
+    def edit(_record_id: str) -> None:
+        value = next(edits, None)
+        if value:
+            world.creatio.edit_as_user(record, Zip=value)
+
+    world.on_step, world.creatio.after_plan = die, edit
+    world.dynamics.edit_as_user(twin, zip="dynamics")
+
+    await world.cycle(2)
+
+    assert (world.creatio.value(record, "Zip"), world.dynamics.value(twin, "zip")) == ("user", "user")
