@@ -151,7 +151,9 @@ def test_an_unknown_key_stops_the_flow() -> None:
     assert "gone" in str(caught.value)
 
 
-@pytest.mark.parametrize("bad", ["", "id", "id:", ":" + encoded(), "id:AAAA", f"id:{encoded()[:-2]}", "id:" + "!" * 44, encoded()])
+@pytest.mark.parametrize(
+    "bad", ["", "id", "id:", ":" + encoded(), "id:AAAA", f"id:{encoded()[:-2]}", "id:" + "!" * 44, f"id:!{encoded()}", encoded()]
+)
 def test_a_key_that_is_none_is_refused(bad) -> None:
     """No id, no base64, or not 32 bytes: the entry is named by its number, and never shown, for it may be a secret."""
     with pytest.raises(ConfigError) as caught:
