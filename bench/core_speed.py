@@ -1,0 +1,179 @@
+"""How fast the core is alone: JSON of both rows in, the JSON of the write out, with nothing else of the app between.
+
+The mapping is the product's own `sales.account`, the columns are those of the stand-ins' metadata.
+"""
+
+import cProfile
+import json
+import pstats
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from io import StringIO
+from typing import Any, Final
+
+from shared.core.binding import Binding, BindingState, FieldState
+from shared.core.fingerprint import Keyring
+from shared.core.plan import Desk, RecordPlan, columns_of, intent, plan_record, recorded
+from shared.core.records import Column, Row, Side, Stamp, normalise
+from shared.systems.odata import parse_json, to_json
+from tests.unit.mapped_world import USERS, account_context, mappings
+
+RUNS: Final = 5
+_ROUND: Final = 2_000
+_AT: Final = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+_CREATIO_ID: Final = "c0000000-0000-4000-8000-000000000001"
+_DYNAMICS_ID: Final = "d0000000-0000-4000-8000-000000000001"
+_CHANGED: Final = {"Phone": "+44 20 7946 0958", "UsrEmployees": 77, "Web": "https://www.acme.example/new"}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Records a second on one core: the median of all runs, and every run."""
+
+    what: str
+    median: float
+    runs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A record as both systems send it, unchanged and with three changed fields, and the binding that knows it."""
+
+    desk: Desk
+    binding: Binding
+    texts: Mapping[Side, bytes]
+    changed: Mapping[Side, bytes]
+
+
+def measure() -> list[Speed]:
+    """Measure the core on an unchanged record, on one with three changed fields, and with the ledger's two bindings beside it."""
+    work = workload()
+    return [
+        _speed("unchanged: decode both rows, normalise, plan", lambda: _step(work, work.texts)),
+        _speed("3 of 27 fields changed: decode both rows, normalise, plan, encode the write", lambda: _step(work, work.changed)),
+        _speed("the same with the bindings to keep before and after the write", lambda: _with_bindings(work)),
+    ]
+
+
+def profile(lines: int = 15) -> str:
+    """Return where the time of changed records goes, as cProfile saw it."""
+    work = workload()
+    profiler = cProfile.Profile()
+    profiler.enable()
+    for _ in range(_ROUND):
+        _step(work, work.changed)
+    profiler.disable()
+    text = StringIO()
+    pstats.Stats(profiler, stream=text).sort_stats("tottime").print_stats(lines)
+    return text.getvalue()
+
+
+def workload() -> Workload:
+    """Build the record: every one of the mapping's fields is filled, and both sides are in step."""
+    everything = mappings()
+    keyring = Keyring.parse("bench:" + "A" * 43 + "=")
+    desk = Desk(everything, everything.flows["sales.account"], account_context(), keyring)
+    creatio = _creatio_row(desk)
+    fresh = Binding(desk.mapping.flow, BindingState.BOUND, _CREATIO_ID, _DYNAMICS_ID)
+    empty = Row(_DYNAMICS_ID, Stamp(_AT), dict.fromkeys(desk.columns(Side.DYNAMICS)))
+    first = plan_record(desk, fresh, {Side.CREATIO: _read(desk, Side.CREATIO, to_json(creatio).encode()), Side.DYNAMICS: empty})
+    dynamics = {**dict.fromkeys(desk.columns(Side.DYNAMICS)), **columns_of(desk.rows, first.fields_to(Side.DYNAMICS), Side.DYNAMICS)}
+    dynamics |= {"creditlimit": 12_500, "creditonhold": True, "lastusedincampaign": "2026-03-01T12:30:00Z"}
+    texts = {Side.CREATIO: to_json(creatio).encode(), Side.DYNAMICS: to_json(dynamics).encode()}
+    rows = {side: _read(desk, side, text) for side, text in texts.items()}
+    plan = plan_record(desk, fresh, rows)
+    binding = replace(fresh, fields=_in_step(plan))
+    changed = {**texts, Side.CREATIO: to_json({**creatio, **_CHANGED}).encode()}
+    work = Workload(desk, binding, texts, changed)
+    _check(work)
+    return work
+
+
+def _check(work: Workload) -> None:
+    """Refuse to measure something else than what the table says."""
+    still, moved = _step(work, work.texts), _step(work, work.changed)
+    if still.decisions or len(moved.fields_to(Side.DYNAMICS)) != len(_CHANGED) or moved.fields_to(Side.CREATIO):
+        found = f"{sorted(still.decisions)} and {sorted(moved.decisions)}"
+        raise ValueError(f"got decisions on {found}, allowed none, and the three changed fields")
+
+
+def _in_step(plan: RecordPlan) -> dict[str, FieldState]:
+    questions = plan.questions
+    return {key: FieldState(q.row_hash, q.key_id, q.creatio.print, q.dynamics.print) for key, q in questions.items()}
+
+
+def _creatio_row(desk: Desk) -> dict[str, Any]:
+    """Return a full account in Creatio's terms; each choice takes the first value that has a partner."""
+    row: dict[str, Any] = {
+        "Id": _CREATIO_ID,
+        "Name": "Grenzüberschreitende Zusammenarbeit GmbH",
+        "Code": "C-100001",
+        "Phone": "+49 30 1234567",
+        "AdditionalPhone": "+49 30 7654321",
+        "Fax": "+49 30 999",
+        "Web": "https://www.acme.example/start",
+        "UsrEmail": "info@acme.example",
+        "Address": "Unter den Linden 7\nc/o Reception",
+        "Zip": "10117",
+        "Notes": "Minutes of the meeting, item 7: everything was agreed. " * 6,
+        "UsrAnnualRevenue": Decimal("1250000.5"),
+        "UsrEmployees": 250,
+        "UsrActive": True,
+        "OwnerId": next(iter(USERS[Side.CREATIO])),
+        "ParentId": "c0000000-0000-4000-8000-000000000011",
+        "UsrCreditLimit": 12_500,
+        "UsrCreditHold": True,
+        "UsrLastCampaignOn": "2026-03-01T12:30:00Z",
+    }
+    columns = desk.context.entities[Side.CREATIO].columns
+    labels = {str(pair.creatio) for pairs in desk.context.values.values() for pair in pairs}
+    for name in desk.mapping.columns(Side.CREATIO):
+        if name not in row:
+            options = columns[name].options
+            row[name] = next((key for key, label in options.items() if label in labels), next(iter(options)))
+    return row
+
+
+def _read(desk: Desk, side: Side, text: bytes) -> Row:
+    raw = parse_json(text)
+    columns: Mapping[str, Column] = desk.context.entities[side].columns
+    without_null = side is Side.CREATIO
+    values = {name: normalise(raw[name], columns[name], without_null) for name in desk.columns(side)}
+    return Row(_CREATIO_ID if side is Side.CREATIO else _DYNAMICS_ID, Stamp(_AT), values)
+
+
+def _step(work: Workload, texts: Mapping[Side, bytes]) -> RecordPlan:
+    rows = {side: _read(work.desk, side, text) for side, text in texts.items()}
+    plan = plan_record(work.desk, work.binding, rows)
+    if plan.writes:
+        to_json(columns_of(work.desk.rows, plan.fields_to(Side.DYNAMICS), Side.DYNAMICS))
+    return plan
+
+
+def _with_bindings(work: Workload) -> None:
+    plan = _step(work, work.changed)
+    intent(plan, "bench", _AT)
+    written = columns_of(work.desk.rows, plan.fields_to(Side.DYNAMICS), Side.DYNAMICS)
+    old = plan.rows[Side.DYNAMICS]
+    recorded(plan, {Side.DYNAMICS: replace(old, values={**old.values, **written}, changed_by_us=True)}, "bench", _AT)
+
+
+def _speed(what: str, step: Callable[[], object]) -> Speed:
+    step()
+    runs = []
+    for _ in range(RUNS):
+        begun = time.process_time()
+        for _ in range(_ROUND):
+            step()
+        runs.append(_ROUND / (time.process_time() - begun))
+    return Speed(what, statistics.median(runs), tuple(runs))
+
+
+def record_sizes(work: Workload) -> dict[str, int]:
+    """Return how large the record is: rows of the mapping, filled columns and bytes of JSON on both sides."""
+    filled = [value for text in work.texts.values() for value in json.loads(text).values() if value is not None]
+    return {"rows": len(work.desk.rows), "filled": len(filled), "bytes": sum(len(text) for text in work.texts.values())}
