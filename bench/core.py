@@ -77,8 +77,8 @@ def cost_tables(costs: Sequence[Cost]) -> list[str]:
         "## What changed records cost",
         "",
         (
-            "App, stand-ins and storage emulator on one machine; requests count as they were sent, repeats included. The ledger's operations "
-            "are entities read or written."
+            "App, stand-ins and storage emulator on one machine; requests count as they were sent, repeats included. "
+            "The ledger's operations are entities read or written."
         ),
         "",
         (
