@@ -87,7 +87,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("read", "good", "member", "wrong"), [(read, good, member, wrong) for read, good, member, values in WRONG for wrong in values], ids=repr
+    ("read", "good", "member", "wrong"),
+    [pytest.param(read, good, member, wrong, id=f"{member}-{wrong!r}") for read, good, member, values in WRONG for wrong in values],
 )
 def test_a_member_of_another_type_is_named(read, good, member, wrong) -> None:
     """The error says which member is wrong, and not what it held."""
