@@ -107,9 +107,11 @@ def _round_trip(what: str, edits: Cost, echoes: Cost, budget: int) -> list[str]:
         _line(f"{what}: requests for the echoes alone", _requests(echoes), 3),
     ]
     for name, cost, operations, requests in (("record", edits, 5.0, 2.5), ("echo", echoes, 2.0, 2.2)):
-        both.append(_line(f"{what}: ledger operations a {name}", cost.ledger_operations / cost.records, operations))
+        both.append(_line(f"{what}: ledger operations for each {name}", cost.ledger_operations / cost.records, operations))
         both.append(
-            _line(f"{what}: table and queue requests a {name}", (cost.ledger_requests + cost.queue_requests) / cost.records, requests)
+            _line(
+                f"{what}: table and queue requests for each {name}", (cost.ledger_requests + cost.queue_requests) / cost.records, requests
+            )
         )
     return both
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from io import StringIO
 from typing import Any, Final
 
@@ -138,11 +139,17 @@ def _creatio_row(desk: Desk) -> dict[str, Any]:
     return row
 
 
+@cache
+def _columns(flow: str, side: Side) -> tuple[Column, ...]:
+    """Return the columns of a side that the flow reads; an adapter works them out once a batch."""
+    columns = account_context().entities[side].columns
+    return tuple(columns[name] for name in mappings().flows[flow].columns(side))
+
+
 def _read(desk: Desk, side: Side, text: bytes) -> Row:
     raw = parse_json(text)
-    columns: Mapping[str, Column] = desk.context.entities[side].columns
     without_null = side is Side.CREATIO
-    values = {name: normalise(raw[name], columns[name], without_null) for name in desk.columns(side)}
+    values = {column.name: normalise(raw[column.name], column, without_null) for column in _columns(desk.mapping.flow, side)}
     return Row(_CREATIO_ID if side is Side.CREATIO else _DYNAMICS_ID, Stamp(_AT), values)
 
 

@@ -4,11 +4,12 @@ A plan is data. `plan_record` merges a bound record, `plan_create` prepares a ne
 `recorded` the binding after it, `refused` the binding after the target said no.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
+from typing import TypeAlias
 
 from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.fingerprint import Keyring, RecordPrinter
@@ -40,9 +41,43 @@ class Desk:
         return [column for column in self.mapping.columns(side) if column not in missing]
 
     @cached_property
+    def lanes(self) -> tuple["Lane", ...]:
+        """Return what the plan of every record asks of the rows, worked out once."""
+        return tuple(Lane.of(row, self.hashes[row.key]) for row in self.rows)
+
+    @cached_property
     def hashes(self) -> dict[str, str]:
         """Return the row hashes by row key."""
         return {row.key: self.mappings.row_hash(row) for row in self.mapping.fields}
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One row with its columns and the names its fingerprints go by, side by side."""
+
+    row: AnyRow
+    key: str
+    row_hash: str
+    creatio_name: str
+    dynamics_name: str
+    creatio_column: str | None
+    """The one column of a side, None where it has none or joins several."""
+    dynamics_column: str | None
+
+    @classmethod
+    def of(cls, row: AnyRow, row_hash: str) -> "Lane":
+        """Return the lane of a row."""
+        single = {side: None if row.is_joined(side) or not row.columns(side) else row.columns(side)[0] for side in Side}
+        names = (_printed_name(row, Side.CREATIO), _printed_name(row, Side.DYNAMICS))
+        return cls(row, row.key, row_hash, *names, single[Side.CREATIO], single[Side.DYNAMICS])
+
+    def creatio_value(self, record: Row) -> Value:
+        """Return the row's value on the Creatio side."""
+        return record.values.get(self.creatio_column) if self.creatio_column else value_on(self.row, Side.CREATIO, record)
+
+    def dynamics_value(self, record: Row) -> Value:
+        """Return the row's value on the Dynamics side."""
+        return record.values.get(self.dynamics_column) if self.dynamics_column else value_on(self.row, Side.DYNAMICS, record)
 
 
 @dataclass(frozen=True)
@@ -106,13 +141,21 @@ class Printers:
         self._ids = ids
         self._made: dict[tuple[Side, str], RecordPrinter] = {}
 
-    def print(self, side: Side, key_id: str, row: AnyRow, value: Value) -> str:
-        """Return the fingerprint of a row's value on a side, under a key."""
+    def of(self, side: Side, key_id: str) -> RecordPrinter:
+        """Return the printer of a side under a key."""
         printer = self._made.get((side, key_id))
         if printer is None:
             printer = RecordPrinter(self._desk.keyring.key(key_id), self._desk.mapping.flow, side, self._ids[side])
             self._made[side, key_id] = printer
-        return printer.print(",".join(row.columns(side)), value)
+        return printer
+
+    def print(self, side: Side, key_id: str, row: AnyRow, value: Value) -> str:
+        """Return the fingerprint of a row's value on a side, under a key."""
+        return self.of(side, key_id).print(_printed_name(row, side), value)
+
+
+def _printed_name(row: AnyRow, side: Side) -> str:
+    return ",".join(row.columns(side))
 
 
 def _printers(desk: Desk, binding: Binding) -> Printers:
@@ -126,41 +169,51 @@ def plan_record(desk: Desk, binding: Binding, rows: MappingOf[Side, Row], overwr
     questions: dict[str, Question] = {}
     repairs: dict[str, Value] = {}
     covered = overwritten or {}
-    for row in desk.rows:
-        question = _question(desk, printers, binding, rows, row, covered)
-        if question is None:
-            continue
-        questions[row.key] = question
+    for lane, values, prints in _out_of_step(desk, printers, binding, rows, covered):
+        question = _question(desk, printers, binding, rows, lane, values, prints)
+        questions[lane.key] = question
         decision = decide(question)
-        decisions[row.key] = decision
-        if row.key in covered and not (decision.action is Action.WRITE and decision.to is Side.CREATIO):
-            repairs[row.key] = covered[row.key]
+        decisions[lane.key] = decision
+        if lane.key in covered and not (decision.action is Action.WRITE and decision.to is Side.CREATIO):
+            repairs[lane.key] = covered[lane.key]
     return RecordPlan(desk, binding, rows, decisions, questions, repairs)
 
 
+_Both: TypeAlias = MappingOf[Side, Value]
+_Prints: TypeAlias = MappingOf[Side, str]
+
+
+def _out_of_step(
+    desk: Desk, printers: Printers, binding: Binding, rows: MappingOf[Side, Row], covered: MappingOf[str, Value]
+) -> Iterator[tuple[Lane, _Both, _Prints]]:
+    """Yield the fields that raise a question, with their values and fingerprints.
+
+    Nearly every field of every record read is in step, so this loop is most of what the core does: it makes nothing it can do without.
+    """
+    key_id = desk.keyring.current
+    creatio, dynamics = rows[Side.CREATIO], rows[Side.DYNAMICS]
+    print_here, print_there = printers.of(Side.CREATIO, key_id).print, printers.of(Side.DYNAMICS, key_id).print
+    for lane in desk.lanes:
+        here = covered[lane.key] if lane.key in covered else lane.creatio_value(creatio)
+        there = lane.dynamics_value(dynamics)
+        printed_here, printed_there = print_here(lane.creatio_name, here), print_there(lane.dynamics_name, there)
+        state = binding.fields.get(lane.key)
+        if (
+            state is not None
+            and state.sent is None
+            and (state.row_hash, state.key_id) == (lane.row_hash, key_id)
+            and (state.creatio, state.dynamics) == (printed_here, printed_there)
+            and lane.key not in covered
+        ):
+            continue
+        yield lane, {Side.CREATIO: here, Side.DYNAMICS: there}, {Side.CREATIO: printed_here, Side.DYNAMICS: printed_there}
+
+
 def _question(
-    desk: Desk,
-    printers: Printers,
-    binding: Binding,
-    rows: MappingOf[Side, Row],
-    row: AnyRow,
-    covered: MappingOf[str, Value],
-) -> Question | None:
-    """Return the question that a field raises, None when it is in step: the common case, kept short."""
-    state = binding.fields.get(row.key)
-    row_hash, key_id = desk.hashes[row.key], desk.keyring.current
-    values = {side: value_on(row, side, rows[side]) for side in Side}
-    if row.key in covered:
-        values[Side.CREATIO] = covered[row.key]
-    prints = {side: printers.print(side, key_id, row, values[side]) for side in Side}
-    if (
-        state is not None
-        and state.sent is None
-        and (state.row_hash, state.key_id) == (row_hash, key_id)
-        and (state.creatio, state.dynamics) == (prints[Side.CREATIO], prints[Side.DYNAMICS])
-        and row.key not in covered
-    ):
-        return None
+    desk: Desk, printers: Printers, binding: Binding, rows: MappingOf[Side, Row], lane: Lane, values: _Both, prints: _Prints
+) -> Question:
+    row, key_id = lane.row, desk.keyring.current
+    state = binding.fields.get(lane.key)
     stored = prints
     if state is not None and state.key_id != key_id:
         stored = {side: printers.print(side, state.key_id, row, values[side]) for side in Side}
@@ -170,11 +223,11 @@ def _question(
             prints[side],
             stored[side],
             partial(convert, row, side, values[side], rows[side].id, desk.context) if row.writes(side.other) else None,
-            rows[side].changed_by_us and not (side is Side.CREATIO and row.key in covered),
+            rows[side].changed_by_us,
         )
         for side in Side
     }
-    return Question(row, desk.mapping.owner_of(row), row_hash, key_id, state, faces[Side.CREATIO], faces[Side.DYNAMICS])
+    return Question(row, desk.mapping.owner_of(row), lane.row_hash, key_id, state, faces[Side.CREATIO], faces[Side.DYNAMICS])
 
 
 def intent(plan: RecordPlan, run: str, at: datetime) -> Binding:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core.errors import ConfigError, Denied
-from shared.core.fingerprint import Keyring, RecordPrinter, _framed, _tagged, key_hash
+from shared.core.fingerprint import Keyring, RecordPrinter, _framed, _framed_value, _tagged, key_hash
 from shared.core.records import Side
 
 NEW, OLD = bytes(range(32)), bytes(32)
@@ -174,3 +174,9 @@ def test_keys_do_not_show_in_a_repr() -> None:
     """A key ring that ends up in a log or a traceback tells ids only."""
     assert repr(NEW) not in repr(Keyring.parse(f"new:{encoded()}"))
     assert "new" in repr(Keyring.parse(f"new:{encoded()}"))
+
+
+@given(value=FIELD_VALUES | TEXTS | st.integers())
+def test_the_short_way_gives_the_same_bytes(value) -> None:
+    """Texts, numbers and empty values are framed by a short way that no fingerprint can tell from the long one."""
+    assert _framed_value(value) == _framed(*_tagged(value))
