@@ -86,7 +86,8 @@ def _duplicate(mapping: Mapping, source: Side, candidates: tuple[str, ...]) -> J
 def _is_free(binding: Binding | None, source: Side, own_id: str) -> bool:
     if binding is None or binding.id_on(source) == own_id:
         return True
-    return binding.state is BindingState.REFUSED
+    # A record that a person was asked about is not decided over that person's head.
+    return binding.state is BindingState.REFUSED and not any(line.startswith("c ") for line in binding.note.splitlines())
 
 
 def _is_creating(binding: Binding | None) -> bool:

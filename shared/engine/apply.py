@@ -16,6 +16,7 @@ from shared.core.records import Row, Side, Write, WriteKind, WriteResult
 from shared.core.rules import same
 from shared.core.work import Outcome
 from shared.engine.jobs import BatchWork, Job, note_of
+from shared.engine.open_ends import OpenEnds
 from shared.engine.services import Services
 
 _SOON = 5.0
@@ -35,6 +36,7 @@ class Apply:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._open_ends = OpenEnds(services)
 
     async def run(self, work: BatchWork, jobs: list[Job]) -> None:
         """Write the plans of jobs; each job ends, is put off, or stays open for another look in this attempt."""
@@ -68,6 +70,7 @@ class Apply:
                 self._end(job, Outcome.UNCHANGED)
             else:
                 saves.append((job, binding))
+        await self._open_ends.keep(work, [job for job, _ in saves])
         results = await self._services.ledger.save_bindings([binding for _, binding in saves])
         for (job, _), saved in zip(saves, results, strict=True):
             if isinstance(saved, Binding):
@@ -104,6 +107,7 @@ class Apply:
         """Record what was written. A right that is missing stops the flow, but only after the other results were kept."""
         denied = [r.error for w in ready for r in w.results.values() if isinstance(r.error, Denied)]
         bindings = [self._outcome(work, writing) for writing in ready]
+        await self._open_ends.keep(work, [writing.job for writing in ready])
         for writing, saved in zip(ready, await self._services.ledger.save_bindings(bindings), strict=True):
             if isinstance(saved, Binding):
                 writing.job.binding = saved
@@ -126,10 +130,13 @@ class Apply:
         # A refusal, a missing right or a row that moved before us says surely that nothing was written.
         unanswered = [error for error in unanswered if not isinstance(error, (Rejected, Stale, Denied))]
         binding = self._after_refusals(writing, binding)
+        again = bool(covered) or moved or self._tries_again(writing)
+        if again or any(result.error is not None and not isinstance(result.error, Rejected) for result in writing.results.values()):
+            binding = self._not_seen(plan, binding, written)
         binding = replace(binding, note=note_of(job, work.mapping))
         if unanswered:
             self._unanswered(job, unanswered[0])
-        elif covered or moved or self._tries_again(writing):
+        elif again:
             job.plan = None  # look again: a side moved, or a refused field was taken out
             job.first_outcome = job.first_outcome or self._written_outcome(plan)
         else:
@@ -144,6 +151,11 @@ class Apply:
             if side not in written:
                 fields.update({k: job.binding.fields[k] for k in plan.fields_to(side) if k in job.binding.fields})
         return replace(binding, fields=fields)
+
+    def _not_seen(self, plan: RecordPlan, binding: Binding, written: Mapping[Side, Row]) -> Binding:
+        """Keep the stamps of before where nothing was written: what is left to do must not be dropped as an echo (law 5)."""
+        stamps = {side: (binding if side in written else plan.binding).stamp_on(side) for side in Side}
+        return replace(binding, creatio_stamp=stamps[Side.CREATIO], dynamics_stamp=stamps[Side.DYNAMICS])
 
     def _as_planned(self, plan: RecordPlan, binding: Binding, keys: Mapping[str, object]) -> Binding:
         """Return a binding whose named fields are as before the plan: their write did not happen, or must be judged again."""

@@ -44,6 +44,8 @@ class Job:
     newly_bound: bool = False
     refused: bool = False
     """The target refused to create the record: its binding goes from `creating` to `refused` (law 6)."""
+    kept: set[tuple[str, ...]] = field(default_factory=set)
+    """Failures, conflicts and waiting rows that are in the ledger already."""
     keeps_note: bool = False
     """Nothing was looked at again: what the binding's note says is still open."""
     noted: str = ""

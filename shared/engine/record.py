@@ -17,13 +17,12 @@ from shared.core.work import (
     Batch,
     BatchItem,
     BatchState,
-    Conflict,
-    Failure,
     Message,
     Outcome,
     RunKind,
 )
 from shared.engine.jobs import BatchWork, Job, counts_of, note_of, resolved
+from shared.engine.open_ends import OpenEnds, pair_of
 from shared.engine.poll import reopened
 from shared.engine.services import Services
 from shared.engine.wake import ready, wake
@@ -38,6 +37,7 @@ class Record:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._open_ends = OpenEnds(services)
 
     async def finish(self, work: BatchWork) -> None:
         """Keep everything that came out of a batch, then close its row or send what is left of it again."""
@@ -46,10 +46,18 @@ class Record:
             if job.later is not None and job.item.attempts >= _MOST_ATTEMPTS and not isinstance(job.reason, Transient) and job.reason:
                 job.later = None
                 job.fail(job.reason, Outcome.FAILED)
+        # Clear first: what a person asked to reprocess is cleared as a whole, and what still fails is kept anew.
+        if work.batch.kind is RunKind.REPLAY:
+            again = {job.id: None for job in jobs if job.outcome is not None and not job.keeps_note}
+            await self._services.ledger.clear_failures(work.mapping.flow, work.side, again)
+            for job in jobs:
+                job.kept.clear()
+        await self._open_ends.keep(work, jobs)
         await self._notes(work, jobs)
-        await self._failures(work, jobs)
-        await self._conflicts(work, jobs)
-        await self._waiting(work, jobs)
+        await self._mended(work, jobs)
+        waiting = [row for job in jobs for row in job.waiting]
+        if waiting:  # look once more, so that a binding made in between still wakes the record (law 9)
+            await wake(self._services, await ready(self._services, waiting), work.batch.run)
         await self._wake(work, [job for job in jobs if job.newly_bound and job.binding])
         await self._release(jobs)
         await self._close(work, jobs)
@@ -103,64 +111,27 @@ class Record:
             etag=binding.etag if binding else None,
         )
 
-    async def _failures(self, work: BatchWork, jobs: Sequence[Job]) -> None:
-        now, flow = self._services.clock(), work.mapping.flow
-        failures = [
-            Failure.of(error, flow, work.side, now, record_id=job.id, field=key, batch=work.batch.id)
-            for job in jobs
-            for key, error in job.errors.items()
-        ]
-        for side, records in self._mended(work, jobs).items():
-            if records:
-                await self._services.ledger.clear_failures(flow, side, records)
-        if failures:
-            await self._services.ledger.save_failures(failures)
-        for failure in failures:
-            self._services.events("record_failed", flow=flow, side=work.side.value, record=failure.record_id, code=failure.code)
+    async def _mended(self, work: BatchWork, jobs: Sequence[Job]) -> None:
+        """Clear the failures and conflicts that were open before and are not any more.
 
-    def _mended(self, work: BatchWork, jobs: Sequence[Job]) -> dict[Side, dict[str, Collection[str] | None]]:
-        """Return the failures to clear, by side and record; None for all of a record's.
-
-        A failure stands under the side whose feed brought it; the record's other side may have mended it. What a person asked to
-        reprocess is cleared as a whole: what still fails is kept anew.
+        A failure stands under the side whose feed brought it; the record's other side may have mended it.
         """
-        cleared: dict[Side, dict[str, Collection[str] | None]] = {side: {} for side in Side}
+        failures: dict[Side, dict[str, Collection[str] | None]] = {side: {} for side in Side}
+        conflicts: list[tuple[str, str, str]] = []
         for job in jobs:
-            if work.batch.kind is RunKind.REPLAY and job.outcome is not None and not job.keeps_note:
-                cleared[work.side][job.id] = None
             keys = resolved(job, "f")
             for side in Side if keys else ():
                 record_id = job.id if side is work.side else (job.binding.id_on(side) if job.binding else None)
                 if record_id:
-                    cleared[side].setdefault(record_id, keys)
-        return cleared
-
-    async def _conflicts(self, work: BatchWork, jobs: Sequence[Job]) -> None:
-        now, flow = self._services.clock(), work.mapping.flow
-        conflicts, cleared = [], []
-        for job in jobs:
-            ids = {work.side: job.id, work.side.other: (job.binding.id_on(work.side.other) if job.binding else None) or ""}
-            pair = (ids[Side.CREATIO], ids[Side.DYNAMICS])
-            conflicts += [Conflict(flow, *pair, key, reason, now, found) for key, (reason, found) in job.conflicts.items()]
-            cleared += [(*pair, key) for key in resolved(job, "c")]
+                    failures[side][record_id] = keys
+            conflicts += [(*pair_of(work, job), key) for key in resolved(job, "c")]
             if "" in resolved(job, "c"):
-                cleared.append((*self._alone(work, job), ""))
+                conflicts.append((job.id, "", "") if work.side is Side.CREATIO else ("", job.id, ""))
+        for side, records in failures.items():
+            if records:
+                await self._services.ledger.clear_failures(work.mapping.flow, side, records)
         if conflicts:
-            await self._services.ledger.save_conflicts(conflicts)
-        if cleared:
-            await self._services.ledger.clear_conflicts(flow, cleared)
-
-    def _alone(self, work: BatchWork, job: Job) -> tuple[str, str]:
-        """Return the ids under which a record's conflict stood before it had a twin."""
-        return (job.id, "") if work.side is Side.CREATIO else ("", job.id)
-
-    async def _waiting(self, work: BatchWork, jobs: Sequence[Job]) -> None:
-        """Insert waiting rows, then look once more, so that a binding made in between still wakes the record (law 9)."""
-        waiting = [row for job in jobs for row in job.waiting]
-        if not waiting:
-            return
-        await self._services.ledger.save_waiting(waiting)
-        await wake(self._services, await ready(self._services, waiting), work.batch.run)
+            await self._services.ledger.clear_conflicts(work.mapping.flow, conflicts)
 
     async def _wake(self, work: BatchWork, jobs: Sequence[Job]) -> None:
         """Enqueue the records that wait for one of the records just bound."""

@@ -288,6 +288,7 @@ class FakeSystem:
         self.normalise: Callable[[str, Value], Value] = lambda _column, value: value
         self.refuse: Callable[[Write], TandemError | None] = lambda _write: None
         self.lose_reply: Callable[[], bool] = lambda: False
+        self.lose_request: Callable[[], bool] = lambda: False
         self.after_plan: Callable[[str], None] = lambda _record_id: None
         self.between: Callable[[str], None] = lambda _record_id: None
         self.denied = False
@@ -348,6 +349,8 @@ class FakeSystem:
     async def write(self, entity: str, writes: Sequence[Write]) -> Sequence[WriteResult]:
         self._gate("write")
         self.requests += 1
+        if self.lose_request():
+            return [WriteResult(w.id, error=Transient(f"{self.name}.unreachable", record_id=w.id)) for w in writes]
         results = []
         for write in writes:
             self._step(f"{self.name}.write_one")

@@ -36,7 +36,7 @@ class Sync(RuleBasedStateMachine):
         """Let everything rest, then look whether the sides agree."""
         self.world.on_step = lambda _name: None
         for system in (self.world.creatio, self.world.dynamics):
-            system.lose_reply = lambda: False
+            system.lose_reply = system.lose_request = lambda: False
             system.after_plan = system.between = lambda _record_id: None
         self._run(self.world.cycle(8))
         before = (self.world.creatio.writes, self.world.dynamics.writes)
@@ -126,6 +126,17 @@ class Sync(RuleBasedStateMachine):
             return True
 
         system.lose_reply = once
+
+    @rule(side=SIDES)
+    def lose_a_request(self, side: Side) -> None:
+        """Let the next write of a side fail without being done."""
+        system = self.world.system(side)
+
+        def once() -> bool:
+            system.lose_request = lambda: False
+            return True
+
+        system.lose_request = once
 
     @rule(side=SIDES, column=COLUMNS, text=TEXTS, late=st.booleans())
     def edit_inside_a_batch(self, side: Side, column: tuple[str, str], text: str, late: bool) -> None:

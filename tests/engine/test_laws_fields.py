@@ -184,6 +184,18 @@ async def test_law_4_a_lost_reply_is_neither_written_twice_nor_taken_for_a_users
     assert world.creatio.value(record, "Zip") == "2"
 
 
+async def test_law_4_a_write_that_never_arrived_is_written_by_the_next_attempt(world):
+    """The request was lost before the server: the record is not dropped as an echo but written when the batch comes back."""
+    record, twin = await world.pair(Zip="1")
+    lost = iter([True])
+    world.dynamics.lose_request = lambda: next(lost, False)
+    world.creatio.edit_as_user(record, Zip="2")
+
+    await world.cycle()
+
+    assert world.dynamics.value(twin, "zip") == "2"
+
+
 async def test_law_4_a_users_edit_after_a_write_with_a_lost_reply_wins_over_the_unchanged_source(world):
     """While the reply is missing a user edits the field again: that edit goes to the source, not the owner's older value."""
     record, twin = await world.pair(Zip="1")

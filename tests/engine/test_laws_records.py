@@ -116,6 +116,18 @@ async def test_law_7_an_ambiguous_match_asks_and_creates_nothing(world):
     assert set(conflict.candidates) == {guid(8), guid(9)}
 
 
+async def test_law_7_a_record_that_a_person_was_asked_about_is_not_bound_behind_their_back(world):
+    """Creatio's account matches two of Dynamics and asks; neither of the two binds it from its own side meanwhile."""
+    world.dynamics.create_as_user(guid(8), name="Acme", accountnumber="A1")
+    world.dynamics.create_as_user(guid(9), name="Acme b", accountnumber="A1")
+    world.creatio.create_as_user(guid(1), Id=guid(1), Name="Acme", Code="A1")
+
+    await world.cycle(3)
+
+    assert {binding.state for binding in world.ledger.bound} == {BindingState.REFUSED}
+    assert (len(world.creatio.records), len(world.dynamics.records)) == (1, 2)
+
+
 async def test_law_7_reservations_are_given_back(world):
     """After a create, a match, a refusal and a conflict no reservation is left."""
     world.creatio.create_as_user(guid(1), Id=guid(1), Name="Acme", Code="A1")

@@ -11,7 +11,7 @@ from shared.core.errors import TandemError, Transient
 from shared.core.records import Side
 from shared.core.work import AccountThrottle, BatchState, FlowSettings, Message, PollMessage, SleepWindow
 from tests.engine.fakes import Crash
-from tests.engine.world import FLOW, guid
+from tests.engine.world import FLOW, World, guid
 
 
 async def test_a_text_that_is_too_long_for_a_rejecting_row_fails_alone(world):
@@ -257,3 +257,34 @@ async def test_a_key_left_reserved_by_a_dead_worker_is_freed(world):
     await world.cycle(2)
 
     assert world.binding(Side.CREATIO, guid(2)).state is BindingState.BOUND
+
+
+@pytest.mark.parametrize("step", range(1, 45))
+async def test_a_conflict_a_failure_and_a_waiting_record_outlast_a_crash_at_any_step(step):
+    """Whatever step the worker dies at, what a person must see is in the ledger in the end, and the waiting record wakes."""
+    world = World()
+    left = [step]
+
+    def die(_name: str) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Crash
+
+    world.dynamics.create_as_user(guid(8), name="Twin", accountnumber="T1")
+    world.dynamics.create_as_user(guid(9), name="Twin b", accountnumber="T1")
+    world.creatio.create_as_user(guid(1), Id=guid(1), Name="Twin", Code="T1")
+    world.creatio.create_as_user(guid(2), Id=guid(2), Name="Long", Notes="x" * 41)
+    world.creatio.create_as_user(guid(3), Id=guid(3), Name="Child", ParentId=guid(4))
+    world.mapping["create"] = "to_dynamics"
+    world.start()
+    await world.poll()
+    world.on_step = die
+    await world.drain()
+    world.on_step = lambda _name: None
+    world.creatio.create_as_user(guid(4), Id=guid(4), Name="Parent")
+
+    await world.cycle(3)
+
+    assert {conflict.reason for conflict in world.ledger.disputed.values()} == {"match.ambiguous"}
+    assert world.failure_codes() == {("Notes=description", "mapping.too_long")}
+    assert world.dynamics.value(world.twin(Side.CREATIO, guid(3)), "parentaccountid") == world.twin(Side.CREATIO, guid(4))
