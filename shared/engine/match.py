@@ -4,17 +4,19 @@ Reserve every key, then look, then decide. The reservation keeps two workers fro
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from shared.core.binding import Binding, BindingState
-from shared.core.errors import NotReady
+from shared.core.errors import NotReady, Rejected
 from shared.core.fingerprint import key_hash
 from shared.core.match import Judgement, MatchKey, Verdict, hits, judge, keys_of
 from shared.core.plan import Desk, in_scope
 from shared.core.records import Row, Side
 from shared.core.work import Outcome, RunKind
 from shared.engine.jobs import BatchWork, Job, holder
+from shared.engine.ports import System
 from shared.engine.services import Services
 
 _RESERVED_WAIT = 3.0
@@ -37,7 +39,7 @@ class Match:
         bound = await self._bindings_of_hits(work, found)
         creates: list[Job] = []
         taken: set[str] = set()
-        for job in ours:
+        for job in (job for job in ours if job.open):
             judgement = judge(desk.mapping, work.side, found.get(job.id, []), bound, job.id)
             if judgement.row is not None and judgement.row.id in taken:
                 judgement = Judgement(Verdict.WAIT)  # its twin of this batch binds first and is seen on the next look
@@ -96,11 +98,23 @@ class Match:
         side = work.side.other
         system = self._services.system(desk.mapping, side)
         entity, columns = desk.mapping.entity(side), desk.columns(side)
-        answers = await system.find(entity, [key.columns for _, key in asked], columns)
         found: dict[str, list[list[Row]]] = {}
+        try:
+            answers = await system.find(entity, [key.columns for _, key in asked], columns)
+        except Rejected:  # one hit that can't be read spoils the search of all: ask key by key (law 13)
+            answers = [await self._find_one(system, entity, job, key, columns) for job, key in asked]
         for (job, key), rows in zip(asked, answers, strict=True):
             found.setdefault(job.id, []).append(hits(key, rows))
         return found
+
+    async def _find_one(self, system: System, entity: str, job: Job, key: MatchKey, columns: list[str]) -> Sequence[Row]:
+        try:
+            return (await system.find(entity, [key.columns], columns))[0]
+        except Rejected as error:
+            if not error.record_id:
+                raise
+            job.fail(error, Outcome.FAILED)
+            return []
 
     async def _bindings_of_hits(self, work: BatchWork, found: dict[str, list[list[Row]]]) -> dict[str, Binding]:
         ids = {row.id for lists in found.values() for rows in lists for row in rows}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from shared.core.binding import Binding, BindingState
-from shared.core.errors import NotReady, Rejected, Stale, TandemError, Transient
+from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.plan import Desk
 from shared.core.records import Row, Side
 from shared.core.work import Outcome
@@ -43,7 +43,7 @@ class Read:
         """Give a record its rows, or end it: its row is gone, unreadable, older than what was seen, or someone else's work."""
         binding = job.binding
         if isinstance(own, TandemError):
-            job.fail(own, Outcome.FAILED)
+            self._unreadable(job, own)
             return
         if own is None:
             await self._gone(work, job)
@@ -64,6 +64,15 @@ class Read:
             self._take_over_reservations(work, job, binding)
         self._place_twin(work, job, binding, far.get(binding.id_on(work.side.other) or ""))
 
+    def _unreadable(self, job: Job, error: TandemError) -> None:
+        """Put a record off whose part of a read had a passing fault; a missing right stops the flow; anything else is a failure."""
+        if isinstance(error, Denied):
+            raise error
+        if isinstance(error, Transient):
+            job.put_off(error.retry_after or _SOON, error)
+        else:
+            job.fail(error, Outcome.FAILED)
+
     def _take_over_reservations(self, work: BatchWork, job: Job, binding: Binding) -> None:
         """Let the job give back what the open create reserved, under the name of its source record."""
         source = binding.source or work.side
@@ -71,7 +80,7 @@ class Read:
 
     def _place_twin(self, work: BatchWork, job: Job, binding: Binding, twin: Row | TandemError | None) -> None:
         if isinstance(twin, TandemError):
-            job.fail(twin, Outcome.FAILED)
+            self._unreadable(job, twin)
         elif twin is not None and self._is_stale(twin, None, binding, work.side.other):
             job.put_off(_SOON, Stale("sync.stale_read", record_id=twin.id))
         elif twin is not None:

@@ -28,7 +28,7 @@ from shared.engine.services import Services
 from shared.engine.wake import ready, wake
 
 _MOST_ATTEMPTS = 40
-"""A record that was put off so often, for another reason than an outage, needs a person."""
+"""A record that was put off so often, for another reason than an outage, needs a person: three hours, by the growing delays."""
 _MOST_DELAY = 300.0
 
 
@@ -43,7 +43,7 @@ class Record:
         """Keep everything that came out of a batch, then close its row or send what is left of it again."""
         jobs = list(work.jobs.values())
         for job in jobs:
-            if job.later is not None and job.item.attempts >= _MOST_ATTEMPTS and not isinstance(job.reason, Transient) and job.reason:
+            if job.later is not None and job.item.attempts >= _MOST_ATTEMPTS and job.reason and not _is_outage(job.reason):
                 job.later = None
                 job.fail(job.reason, Outcome.FAILED)
         # Clear first: what a person asked to reprocess is cleared as a whole, and what still fails is kept anew.
@@ -172,6 +172,11 @@ class Record:
         message = Message(v=MESSAGE_VERSION, flow=batch.flow, batch=batch.id, attempt=again.attempt)
         await self._services.queues.send(queue, message, delay)
         await self._save(replace(again, state=BatchState.OPEN))
+
+
+def _is_outage(reason: TandemError) -> bool:
+    """Tell whether an error says that a whole system is away: that lasts as long as it lasts, and no record is to blame."""
+    return reason.code.endswith((".throttled", ".unreachable", ".session_expired", ".not_json", ".busy"))
 
 
 def _numbers(counts: dict[str, int]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from shared.core.binding import BindingState
-from shared.core.errors import TandemError, Transient
+from shared.core.errors import Rejected, TandemError, Transient
 from shared.core.records import Side
 from shared.core.work import AccountThrottle, BatchState, FlowSettings, Message, PollMessage, SleepWindow
 from tests.engine.fakes import Crash
@@ -288,3 +288,56 @@ async def test_a_conflict_a_failure_and_a_waiting_record_outlast_a_crash_at_any_
     assert {conflict.reason for conflict in world.ledger.disputed.values()} == {"match.ambiguous"}
     assert world.failure_codes() == {("Notes=description", "mapping.too_long")}
     assert world.dynamics.value(world.twin(Side.CREATIO, guid(3)), "parentaccountid") == world.twin(Side.CREATIO, guid(4))
+
+
+async def test_a_passing_fault_in_one_part_of_a_read_only_delays_its_records(world):
+    """A read answers with a transient error for one record: it is tried again, not kept as a failure; the other goes on."""
+    first, twin = await world.pair(Code="A1")
+    second, other = await world.pair(Code="B1")
+    original, faults = world.creatio.row, iter([True])
+
+    def deadlocked(record_id: str):
+        if record_id == first and next(faults, False):
+            return Transient("creatio.unavailable", "deadlock", record_id=record_id)
+        return original(record_id)
+
+    world.creatio.row = deadlocked
+    world.creatio.edit_as_user(first, Zip="1")
+    world.creatio.edit_as_user(second, Zip="2")
+
+    await world.cycle()
+
+    assert (world.dynamics.value(twin, "zip"), world.dynamics.value(other, "zip")) == ("1", "2")
+    assert world.failure_codes() == set()
+
+
+async def test_a_hit_that_can_not_be_read_fails_its_own_record_only(world):
+    """The search for twins meets an odd row: keys are asked one by one, and only the record that leads to it is a failure."""
+    original = world.dynamics.find
+
+    async def find(entity, keys, columns):
+        if any(key.get("accountnumber") == "odd" for key in keys):
+            raise Rejected("dataverse.bad_row", record_id=guid(7))
+        return await original(entity, keys, columns)
+
+    world.dynamics.find = find
+    world.creatio.create_as_user(guid(1), Id=guid(1), Name="Acme", Code="A1")
+    world.creatio.create_as_user(guid(2), Id=guid(2), Name="Beta", Code="odd")
+
+    await world.cycle(2)
+
+    assert len(world.dynamics.records) == 1
+    assert world.failure_codes() == {("", "dataverse.bad_row")}
+    assert world.ledger.reservations == {}
+
+
+async def test_a_record_whose_write_fails_for_ever_becomes_a_failure(world):
+    """A plug-in that crashes each time is not run for ever: after its attempts the record is a failure, and its batch closes."""
+    record, _ = await world.pair()
+    world.dynamics.refuse = lambda write: Transient("dataverse.unavailable", "a plug-in crashed", record_id=write.id)
+    world.creatio.edit_as_user(record, Zip="1")
+
+    await world.cycle()
+
+    assert ("", "dataverse.unavailable") in world.failure_codes()
+    assert await world.ledger.open_batches(FLOW) == []
