@@ -178,7 +178,7 @@ class Sandbox:
         return self.children[name]
 
     async def _start_servers(self) -> None:
-        self._secrets = {name: secrets.token_urlsafe(24) for name in ("creatio", "entra", "token", "master", "function")}
+        self._secrets = {name: secrets.token_hex(24) for name in ("creatio", "entra", "token", "master", "function")}
         programs = [program for program in self._server_programs() if self._is_wanted(program.name)]
         started = await asyncio.gather(*(Child.start(program, self.directory) for program in programs), return_exceptions=True)
         for program, child in zip(programs, started, strict=True):
