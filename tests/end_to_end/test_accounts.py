@@ -113,7 +113,7 @@ async def test_hostile_texts_arrive_unharmed_both_ways(house: House, kind: str) 
 
 
 async def test_a_refused_value_is_a_failure_until_it_is_corrected(house: House) -> None:
-    """A number too long for Dynamics and a city that Creatio lacks are coded failures in the status; the rest goes on; corrections clear."""
+    """A number too long for Dynamics and a city that Creatio lacks are coded failures in the status; the rest goes on; mending clears."""
     long, city = await house.pair("P-4"), await house.pair("P-5")
     await house.creatio.edit("Account", long.creatio, {"Code": "P-4" + "x" * 30, "Notes": "goes on"}, "grace")
     await house.dynamics.edit("account", city.dynamics, {"address1_city": "Atlantis", "fax": "+1 555"})
