@@ -21,7 +21,7 @@ _TYPES: Final = {"Customer": 3, "Partner": 5, "Competitor": 1, "Supplier": 10, "
 _INDUSTRIES: Final = {"Accounting": 1, "Consulting": 7, "Financial": 16, "Insurance": 20, "Wholesale": 33, "Transportation": 30}
 _CATEGORIES: Final = {"Preferred Customer": 1, "Standard": 2}
 _OWNERSHIPS: Final = {"Public": 1, "Private": 2, "Subsidiary": 3, "Other": 4}
-_ADDRESS_TYPES: Final = {"Bill To": 1, "Ship To": 2, "Primary": 3, "Other": 4}
+_ADDRESS_TYPES: Final = {"Legal": 1, "Shipping": 2, "Business": 3, "Work": 4}
 _SALES_PEOPLE: Final = (
     ("Ada", "Lovelace", "ada"),
     ("Grace", "Hopper", "grace"),
