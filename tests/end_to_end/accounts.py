@@ -85,15 +85,18 @@ class House:
 
         await self.until(arrived, f"{control.name} {row_id} has {dict(values)}; it has {await control.row(entity, row_id)}", seconds)
 
-    async def calm(self, seconds: float = 30.0, still: float = 1.5) -> None:
-        """Wait until no message is left, no batch is open and nothing was written for a while."""
+    async def calm(self, seconds: float = 30.0, still: float = 1.5, *, orphans: bool = False) -> None:
+        """Wait until no message is left, no batch is open and nothing was written for a while.
+
+        With `orphans` open batches do not count: rows whose message a dying host did not send any more wait for the watch.
+        """
         since, before = time.monotonic(), -1
 
         async def quiet() -> bool:
             nonlocal since, before
             status = await self.status()
             writes = await self.writes()
-            idle = not any(status["queues"].values()) and not status["flows"][FLOW]["open_batches"]
+            idle = not any(status["queues"].values()) and (orphans or not status["flows"][FLOW]["open_batches"])
             if not idle or writes != before:
                 since, before = time.monotonic(), writes
             return time.monotonic() - since >= still

@@ -133,6 +133,29 @@ async def test_a_refused_value_is_a_failure_until_it_is_corrected(house: House) 
     await house.until(cleared, "both failures are gone")
 
 
+async def test_a_row_that_the_server_refuses_is_a_failure_until_it_may_be_written(house: House) -> None:
+    """An account that the integration may not change is a coded failure in the status, its neighbour arrives, and the right clears it."""
+    locked, other = await house.pair("P-0"), await house.pair("P-1")
+    await house.creatio.switch(locked_ids={"Account": [locked.creatio]})
+    for pair in (locked, other):
+        await house.dynamics.edit("account", pair.dynamics, {"fax": "+49 99"})
+    await house.poll()
+    await house.gets(house.creatio, other.creatio, {"Fax": "+49 99"})
+    await house.calm()
+    assert list((await house.failures(locked.dynamics)).values()) == ["creatio.refused"]
+    assert (await house.flow())["started"]
+    await house.creatio.switch(locked_ids={})
+    headers = {"x-functions-key": house.sandbox.master_key}
+    answer = await house.client.post(f"{house.sandbox.host}/api/failures/reprocess?flow={FLOW}", headers=headers)
+    assert answer.json()["records"] >= 1
+    await house.gets(house.creatio, locked.creatio, {"Fax": "+49 99"})
+
+    async def cleared() -> bool:
+        return not await house.failures(locked.dynamics)
+
+    await house.until(cleared, "the failure is gone")
+
+
 async def test_a_quiet_stretch_writes_nothing(house: House) -> None:
     """When nobody edits, polls ask each system once and neither side is written to."""
     await house.poll()

@@ -42,7 +42,7 @@ async def test_a_host_killed_in_its_first_load_goes_on_where_it_was(tmp_path: Pa
         await asyncio.sleep(4)
         for control in (house.creatio, house.dynamics):
             await control.calm()
-        await house.calm(seconds=60, still=3)
+        await house.calm(seconds=60, still=3, orphans=True)
         story = f"seed {number}, killed after {written} writes, {await house.writes()} in the end"
         await house.assert_same()
         sides = (len(await house.creatio.rows("Account")), len(await house.dynamics.rows("account")))
