@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from sandbox.commands.mapping_pages import mapping_page
+from shared.core.binding import Binding, BindingState
 from shared.core.fingerprint import Keyring
 from shared.core.mapping import AnyRow, ChoiceRow, ReferenceRow, SourceIdRow, schema
-from shared.core.plan import Desk, plan_create, value_on
+from shared.core.merge import Action
+from shared.core.plan import Desk, plan_create, plan_record, value_on
 from shared.core.records import ColumnType, Row, Scalar, Side, Stamp, Value, is_empty
 from shared.core.rules import State, convert, utf16_length
 from tests.unit.mapped_world import (
@@ -255,6 +257,22 @@ def test_golden_case_as_a_new_record(case) -> None:
     assert codes == {value[1] for value in expected.values() if isinstance(value, tuple) and value[0] is State.PROBLEM}
     waits = {wait.row.columns(side.other)[0] for wait in plan.waits}
     assert waits == {name for name, value in expected.items() if isinstance(value, tuple) and value[0] is State.PENDING}
+
+
+@pytest.mark.parametrize(("active", "statecode", "written"), [(False, 0, True), (True, 1, False), (True, 0, None), (False, 1, None)])
+def test_the_first_bind_takes_the_state_of_dynamics(active: bool, statecode: int, written: bool | None) -> None:
+    """Accounts older than the custom column read "no": when they are bound, Creatio gets the state, and Dynamics is left alone."""
+    desk = Desk(mappings(), mappings().flows["sales.account"], account_context(), KEYRING)
+    twin = "d0000000-0000-4000-8000-000000000099"
+    rows = {
+        Side.CREATIO: Row(RECORD, Stamp(NOW), {"Name": "Old", "UsrActive": active}),
+        Side.DYNAMICS: Row(twin, Stamp(NOW), {"name": "Old", "statecode": statecode}),
+    }
+    decision = plan_record(desk, Binding("sales.account", BindingState.BOUND, RECORD, twin), rows).decisions["UsrActive=statecode"]
+    if written is None:
+        assert (decision.action, decision.to) == (Action.NOTHING, None)
+    else:
+        assert (decision.action, decision.to, decision.value) == (Action.WRITE, Side.CREATIO, written)
 
 
 def test_there_are_enough_cases_each_way() -> None:
