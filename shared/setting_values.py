@@ -79,12 +79,13 @@ def existing_file(text: Any) -> Path:
 
 
 def certificate_text(text: Any) -> SecretStr:
-    """Check that a certificate is Base64, or PEM as it stands; returned as Base64."""
+    """Check that a certificate is Base64, in one line or in many as tools wrap it, or PEM as it stands; returned as Base64 in one line."""
     raw = str(text)
     if raw.startswith(_PEM_START):
         return SecretStr(base64.b64encode(raw.encode()).decode())
-    _decoded(raw)
-    return SecretStr(raw)
+    encoded = "".join(raw.split())
+    _decoded(encoded)
+    return SecretStr(encoded)
 
 
 def fingerprint_keys(text: Any) -> SecretStr:

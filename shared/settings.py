@@ -16,8 +16,11 @@ from shared import setting_values as parse
 from shared.core.errors import ConfigError
 from shared.core.fingerprint import Keyring
 
-STORAGE_PREFIXES: Final = ("AzureWebJobsStorage", "LEDGER_STORAGE")
+STORAGE_SERVICES: Final = {"AzureWebJobsStorage": ("queue", "table"), "LEDGER_STORAGE": ("table",)}
+"""Each storage account by the prefix of its settings, with the services that the app uses there."""
+STORAGE_PREFIXES: Final = tuple(STORAGE_SERVICES)
 IDENTITY_SUFFIXES: Final = ("accountName", "blobServiceUri", "queueServiceUri", "tableServiceUri", "credential", "clientId")
+_RESOURCE_ID: Final = "managedIdentityResourceId"
 _OWN_PREFIXES: Final = ("CREATIO_", "DATAVERSE_", "ENTRA_")
 _KEY_VAULT_REFERENCE: Final = "@Microsoft.KeyVault("
 
@@ -241,16 +244,16 @@ def _storage_problems(environ: Mapping[str, str]) -> Iterator[str]:
     """Check that each storage account is named in exactly one way (azure.md 3.1: a plain string would win silently)."""
     identity = dict(_identity_settings(environ))
     for prefix in STORAGE_PREFIXES:
+        if environ.get(f"{prefix}__{_RESOURCE_ID}", "").strip():
+            yield f"{prefix}__{_RESOURCE_ID}: not read by this app; name the identity by {prefix}__clientId instead"
         plain = bool(environ.get(prefix, "").strip())
-        named = f"{prefix}__accountName" in identity or {f"{prefix}__queueServiceUri", f"{prefix}__tableServiceUri"} <= identity.keys()
+        needed = [f"{prefix}__{service}ServiceUri" for service in STORAGE_SERVICES[prefix]]
+        named = f"{prefix}__accountName" in identity or set(needed) <= identity.keys()
         partial = any(name.startswith(f"{prefix}__") for name in identity)
         if plain and partial:
             yield f"{prefix}: set as a connection string and as {prefix}__ settings; remove one of the two, or the string would win"
         elif not plain and not named and (partial or prefix == "AzureWebJobsStorage"):
-            yield (
-                f"{prefix}: not set; give a connection string, or {prefix}__accountName, "
-                f"or both {prefix}__queueServiceUri and {prefix}__tableServiceUri"
-            )
+            yield f"{prefix}: not set; give a connection string, or {prefix}__accountName, or {' and '.join(needed)}"
 
 
 def _sentence(detail: ErrorDetails) -> str:

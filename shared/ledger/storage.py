@@ -41,7 +41,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class Account:
-    """Where the account is: a connection string, or both service addresses with the identity to use there."""
+    """Where the account is: a connection string, or service addresses with the identity to use there; empty: not used."""
 
     connection_string: str = ""
     table_uri: str = ""
@@ -74,6 +74,8 @@ class Storage:
         """Return the queue service."""
         if self._queues is None:
             options: dict[str, Any] = {**_QUEUE_RETRIES, **_TIMEOUTS, "raw_request_hook": self.meter.count_request}
+            if not (self.account.connection_string or self.account.queue_uri):
+                raise ConfigError(["this storage account is set for tables only; queues are those of AzureWebJobsStorage"])
             if self.account.connection_string:
                 self._queues = QueueServiceClient.from_connection_string(self.account.connection_string, **options)
             else:
@@ -105,8 +107,9 @@ def open_storage(settings: Mapping[str, str], prefix: str = HOST_STORAGE) -> Sto
     """Read where the account is from settings; nothing is opened before it is used.
 
     `prefix` itself is a connection string and wins; else `prefix__tableServiceUri` and `prefix__queueServiceUri`, or
-    `prefix__accountName`, with `prefix__clientId` and `prefix__credential` (azure.md 3.1). A prefix without any setting falls back
-    to AzureWebJobsStorage. Raises ConfigError that lists every problem.
+    `prefix__accountName`, with `prefix__clientId` and `prefix__credential` (azure.md 3.1). Queues are only those of
+    AzureWebJobsStorage, so another prefix needs no address for them. A prefix without any setting falls back to
+    AzureWebJobsStorage. Raises ConfigError that lists every problem.
     """
     if prefix != HOST_STORAGE and not any(name == prefix or name.startswith(f"{prefix}__") for name, value in settings.items() if value):
         return open_storage(settings)
@@ -119,12 +122,17 @@ def open_storage(settings: Mapping[str, str], prefix: str = HOST_STORAGE) -> Sto
     return Storage(account)
 
 
+def _services(prefix: str) -> tuple[str, ...]:
+    return ("table", "queue") if prefix == HOST_STORAGE else ("table",)
+
+
 def _by_connection_string(text: str, prefix: str) -> Account:
     if text.rstrip(";").lower() == _DEVELOPMENT:
         return Account(connection_string=_DEVELOPMENT_ACCOUNT)
     names = {part.partition("=")[0].lower() for part in text.split(";")}
-    if "accountname" not in names and not {"tableendpoint", "queueendpoint"} <= names:
-        allowed = "UseDevelopmentStorage=true, or a connection string with AccountName (or TableEndpoint and QueueEndpoint)"
+    endpoints = [f"{service.capitalize()}Endpoint" for service in _services(prefix)]
+    if "accountname" not in names and not {endpoint.lower() for endpoint in endpoints} <= names:
+        allowed = f"UseDevelopmentStorage=true, or a connection string with AccountName (or {' and '.join(endpoints)})"
         raise ConfigError([f"{prefix}: got a text without an account, allowed {allowed}"])
     return Account(connection_string=text)
 
@@ -135,9 +143,9 @@ def _by_identity(read: Callable[[str], str], prefix: str) -> Account:
     name = read("accountName")
     for service in ("table", "queue"):
         uri = read(f"{service}ServiceUri") or (f"https://{name}.{service}.core.windows.net" if name else "")
-        if not uri:
+        if not uri and service in _services(prefix):
             problems.append(f"{prefix}: set {prefix}, or {prefix}__{service}ServiceUri, or {prefix}__accountName")
-        elif not uri.startswith("https://"):
+        elif uri and not uri.startswith("https://"):
             problems.append(f"{prefix}__{service}ServiceUri: got an address that is not https, allowed https://<account>.{service}.core...")
         uris.append(uri.rstrip("/"))
     credential = read("credential").lower()

@@ -119,6 +119,20 @@ def test_a_ledger_without_an_account_of_its_own_uses_the_hosts() -> None:
     )
 
 
+async def test_a_ledger_needs_tables_only() -> None:
+    """Its table address, or a connection string with a table endpoint, is enough; its queues, which nobody uses, are refused in words."""
+    by_uri = open_storage({"LEDGER_STORAGE__tableServiceUri": "https://t"}, "LEDGER_STORAGE")
+    assert by_uri.account == Account("", "https://t")
+    with pytest.raises(ConfigError, match="queues are those of AzureWebJobsStorage"):
+        by_uri.queues()
+    text = "TableEndpoint=https://own.table.core.windows.net;SharedAccessSignature=sv=1&sig=x"
+    by_text = open_storage({"LEDGER_STORAGE": text}, "LEDGER_STORAGE")
+    assert by_text.tables().url.startswith("https://own.table.core.windows.net")
+    await by_text.close()
+    with pytest.raises(ConfigError, match="TableEndpoint and QueueEndpoint"):
+        open_storage({"AzureWebJobsStorage": text})
+
+
 async def test_identities_are_used_over_https_for_both_services() -> None:
     """A managed identity, or what the developer is logged in with, opens both clients; nothing is sent before it is used."""
     for settings, kind in (

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.core.errors import ConfigError
+from shared.ledger.storage import Account, open_storage
 from shared.settings import Settings, setting_names
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -143,6 +144,15 @@ def test_an_unresolved_key_vault_reference_is_a_problem_of_its_own() -> None:
         ({"AzureWebJobsStorage": "x", "AzureWebJobsStorage__accountName": "acc"}, "remove one of the two"),
         ({"AzureWebJobsStorage__queueServiceUri": "https://acc.queue.core.windows.net"}, "AzureWebJobsStorage__tableServiceUri"),
         ({"AzureWebJobsStorage": "x", "LEDGER_STORAGE__clientId": "id"}, "LEDGER_STORAGE: not set"),
+        (
+            {"AzureWebJobsStorage": "x", "LEDGER_STORAGE__queueServiceUri": "https://acc.queue.core.windows.net"},
+            "LEDGER_STORAGE__tableService",
+        ),
+        (
+            {"AzureWebJobsStorage__accountName": "acc", "AzureWebJobsStorage__managedIdentityResourceId": "/subscriptions/x"},
+            "__clientId instead",
+        ),
+        ({"AzureWebJobsStorage": "x", "LEDGER_STORAGE__managedIdentityResourceId": "/subscriptions/x"}, "LEDGER_STORAGE__clientId instead"),
     ],
 )
 def test_storage_is_named_in_exactly_one_way(given: dict[str, str], words: str) -> None:
@@ -158,6 +168,13 @@ def test_storage_by_identity_reaches_the_ledger_under_its_full_names() -> None:
     identity = {"AzureWebJobsStorage__accountName": "acc", "AzureWebJobsStorage__credential": "managedidentity"}
     assert Settings.from_environ(environ | identity).storage_environ() == identity
     assert Settings.from_environ(ENOUGH).storage_environ() == {"AzureWebJobsStorage": "UseDevelopmentStorage=true"}
+
+
+def test_a_ledger_of_its_own_needs_the_address_of_tables_only() -> None:
+    """Queues are those of AzureWebJobsStorage, so the table address alone names the ledger's account, and the app opens it."""
+    environ = ENOUGH | {"LEDGER_STORAGE__tableServiceUri": "https://own.table.core.windows.net"}
+    settings = Settings.from_environ(environ)
+    assert open_storage(settings.storage_environ(), "LEDGER_STORAGE").account == Account("", "https://own.table.core.windows.net")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +212,15 @@ def test_a_pem_certificate_is_taken_as_it_stands() -> None:
         certificate = Settings.from_environ(ENOUGH | {"ENTRA_CERTIFICATE": text}).entra_certificate
         assert certificate is not None
         assert certificate.get_secret_value() == wanted
+
+
+def test_a_certificate_may_be_wrapped_in_lines() -> None:
+    """Base64 as tools print it, in lines of 76 or with Windows line ends, is the same certificate."""
+    raw = bytes(range(256))
+    for text in (base64.encodebytes(raw).decode(), base64.encodebytes(raw).decode().replace("\n", "\r\n ")):
+        certificate = Settings.from_environ(ENOUGH | {"ENTRA_CERTIFICATE": text}).entra_certificate
+        assert certificate is not None
+        assert certificate.get_secret_value() == base64.b64encode(raw).decode()
 
 
 def test_secrets_never_show() -> None:
