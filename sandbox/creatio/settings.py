@@ -44,6 +44,7 @@ class CreatioSettings(BaseModel):
     text_overflow: Literal["error", "truncate"] = Field(default="error", description="text longer than its column: 500 or cut")
     csdl_max_length: bool = Field(default=False, description="whether $metadata shows MaxLength")
     null_lookup_filter: Literal["accept", "error"] = Field(default="accept", description="`X/Id eq null` in $filter")
+    max_node_count: int = Field(default=100, description="nodes of one $filter before it is refused (MaxNodeCount)", ge=1)
     in_operator: bool = Field(default=False, description="whether `in (...)` is understood in $filter")
     ignore_case: bool = Field(default=False, description="whether texts compare without regard to case, as on SQL Server")
     keep_client_stamps: bool = Field(default=False, description="whether CreatedOn/ModifiedOn/...ById of a client are kept")

@@ -12,7 +12,7 @@ from typing import Any
 from sandbox.creatio.errors import CreatioError, bad_query, flat_lookup, no_property
 from sandbox.creatio.schema import Column, Entity, Schema
 from sandbox.creatio.values import EMPTY_GUID, read_moment, stamp
-from sandbox.filters import And, Call, Compare, FilterError, Literal, Node, Not, Or, Path, parse
+from sandbox.filters import And, Call, Compare, FilterError, Items, Literal, Node, Not, Or, Path, parse
 
 _SIGNS = {"eq": "=", "ne": "<>", "gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _KIND_NAMES = {
@@ -36,6 +36,7 @@ class Dialect:
 
     null_lookup: bool = True
     in_operator: bool = False
+    max_nodes: int = 100
     ignore_case: bool = False
 
 
@@ -65,6 +66,11 @@ class Compiler:
             node = parse(text)
         except FilterError as error:
             raise bad_query(str(error)) from error
+        if _node_count(node) > self.dialect.max_nodes:
+            raise bad_query(
+                f"The node count limit of '{self.dialect.max_nodes}' has been exceeded. To increase the limit, set the 'MaxNodeCount' "
+                "property on EnableQueryAttribute or ODataValidationSettings.",
+            )
         condition = self._condition(node)
         return condition.sql, list(condition.values)
 
@@ -183,6 +189,24 @@ class Compiler:
         if node.name in {"contains", "startswith", "endswith", "length", *_TEXT_FUNCTIONS, *_DATE_PARTS}:
             raise bad_query(f"No function signature for the function with name '{node.name}' matches {kinds}.")
         raise bad_query(f"An unknown function with name '{node.name}' was found.")
+
+
+def _node_count(node: Node) -> int:
+    """Count nodes as Microsoft's validator does: operators, functions, values, each step of a path and the row that it starts from."""
+    match node:
+        case And(parts) | Or(parts):
+            count = sum(_node_count(part) for part in parts) + len(parts) - 1
+        case Not(part):
+            count = 1 + _node_count(part)
+        case Compare():
+            count = 1 + _node_count(node.left) + _node_count(node.right)
+        case Call(arguments=inner) | Items(inner):
+            count = 1 + sum(_node_count(one) for one in inner)
+        case Path():
+            count = 1 + len(node.parts)
+        case _:
+            count = 1
+    return count
 
 
 def _balanced(conditions: Sequence[str], joint: str) -> str:

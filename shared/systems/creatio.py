@@ -34,8 +34,8 @@ from shared.systems.web import Web
 
 __all__ = ["Creatio", "creatio_error"]
 
-MOST_WRITES: Final = 90
-"""Records that one batch writes at most: with their reads before and after they are 98 of 100 parts."""
+MOST_WRITES: Final = 88
+"""Records that one batch writes at most: with 6 reads before and 6 after, of 15 records each, they are its 100 parts."""
 _MOST_HITS = 50
 _USERS = "SysAdminUnit"
 _USERS_SECONDS = 300.0
@@ -58,7 +58,7 @@ class Creatio:
         page_size: int = 500,
         overlap_seconds: float = 300,
         batch_size: int = MOST_WRITES,
-        read_parts: int = 40,
+        read_parts: int = 70,
         csdl_seconds: float = 3600,
         integration_contact_id: str = "",
         login_name: str = "",
@@ -113,7 +113,7 @@ class Creatio:
             yield feed.take(rows, response.server_time)
 
     async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
-        """Read records by id, 25 a filter, many filters a request. An id that is not shown is absent, a bad row is its error.
+        """Read records by id, 15 a filter, many filters a request. An id that is not shown is absent, a bad row is its error.
 
         Raises what concerns all records (Denied, unknown column or object); a filter that fails otherwise is its records' error.
         """
@@ -135,7 +135,10 @@ class Creatio:
         places = [place for place, key in enumerate(keys) if key and not any(is_empty(value) for value in key.values())]
         filters = {place: _key_filter(keys[place], model) for place in places}
         hits: list[list[Row]] = [[] for _ in keys]
-        groups = [[places[index] for index in group] for group in grouped_filters([filters[place] for place in places])]
+        groups = [
+            [places[index] for index in group]
+            for group in grouped_filters([filters[place] for place in places], [len(keys[place]) for place in places])
+        ]
         unsure = [group[0] for group in groups if len(group) == 1]
         shared = [group for group in groups if len(group) > 1]
         for group, rows in zip(shared, await self._find_rows(model, shared, filters, keys, columns), strict=True):

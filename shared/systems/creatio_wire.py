@@ -17,8 +17,9 @@ from shared.systems.odata import identifier, literal, to_json
 
 MOST_PARTS = 100
 """Parts that a batch may have (creatio.md 2.5)."""
-MOST_IDS = 25
-"""Ids that one filter may name: IIS cuts queries at 2,048 characters (creatio.md 2.3)."""
+MOST_IDS = 15
+"""Ids, or comparisons of any kind, that one filter may have: Microsoft's OData library refuses filters of more than 100 nodes, and a
+comparison is 5 of them, 6 through a lookup, with the `or` before it. IIS cuts queries at 2,048 characters too (creatio.md 2.3)."""
 MOST_FILTER = 1800
 """Characters that one filter may have, for the same reason."""
 _T = TypeVar("_T")
@@ -96,17 +97,21 @@ def since_filter(start: datetime | None) -> str:
     return "" if start is None else f"ModifiedOn ge {literal(start)}"
 
 
-def grouped_filters(filters: Sequence[str]) -> list[list[int]]:
-    """Return which filters go into one request joined by `or`: as many as fit, by their places."""
+def grouped_filters(filters: Sequence[str], comparisons: Sequence[int]) -> list[list[int]]:
+    """Return which filters go into one request joined by `or`: as many as fit, by their places.
+
+    `comparisons` says how many comparisons each filter has: together at most 15, in at most 1,800 characters.
+    """
     groups: list[list[int]] = []
-    length = 0
-    for place, one in enumerate(filters):
+    length = compared = 0
+    for place, (one, number) in enumerate(zip(filters, comparisons, strict=True)):
         size = len(one.replace(" ", "%20")) + len("()%20or%20")
-        if not groups or len(groups[-1]) >= MOST_IDS or length + size > MOST_FILTER:
+        if not groups or compared + number > MOST_IDS or length + size > MOST_FILTER:
             groups.append([])
-            length = 0
+            length = compared = 0
         groups[-1].append(place)
         length += size
+        compared += number
     return groups
 
 

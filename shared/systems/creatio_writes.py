@@ -23,7 +23,7 @@ ALWAYS = ("Id", "ModifiedOn", "ModifiedById")
 
 
 def rows_url(entity: str, ids: Sequence[str], columns: Iterable[str]) -> str:
-    """Return the URL that reads up to 25 records with the named columns; the count shows when the server kept some back."""
+    """Return the URL that reads up to 15 records with the named columns; the count shows when the server kept some back."""
     return collection_url(entity, select=dict.fromkeys((*ALWAYS, *columns)), where=ids_filter(ids), top=max(len(ids), 1), count=True)
 
 

@@ -201,6 +201,18 @@ async def test_open_questions_of_filters_are_switches(filled):
     assert answer.status_code == 500
 
 
+async def test_a_filter_of_too_many_nodes_is_refused(filled):
+    """Twenty comparisons are taken and twenty-one refused, sixteen through a lookup and not seventeen; a setting moves the limit."""
+    for term, most in (("Id", 20), ("Type/Id", 16)):
+        fits = " or ".join([f"{term} eq {SUPERVISOR}"] * most)
+        assert await filled.names(fits) == []
+        status, message = await filled.refused("Account", **{"$filter": f"{fits} or {term} eq {SUPERVISOR}"})
+        assert (status, "The node count limit of '100' has been exceeded." in message) == (400, True)
+    await filled.settings(max_node_count=4)
+    assert await filled.names(f"Id eq {SUPERVISOR}") == []
+    assert (await filled.refused("Account", **{"$filter": f"not (Id eq {SUPERVISOR})"}))[0] == 400
+
+
 async def test_select_order_top_skip_and_count(filled):
     """The options work together; Id breaks ties; the count ignores top and skip and stands alone as text."""
     page = await filled.get("Account", **{"$select": "Name", "$orderby": "Name desc", "$top": "2", "$skip": "1"})

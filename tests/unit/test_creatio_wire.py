@@ -150,10 +150,12 @@ def test_no_text_leaves_its_literal(text: str) -> None:
 
 
 def test_filters_are_grouped_by_number_and_length() -> None:
-    """Creatio.md 9.12: a shared filter has at most 25 terms and fits a URL; a giant one stands alone; none is lost."""
-    assert grouped_filters([]) == []
-    assert [len(group) for group in grouped_filters(["a eq 1"] * 60)] == [25, 25, 10]
-    groups = grouped_filters(["x" * 900, "y" * 900, "z" * 5000, "w"])
+    """Creatio.md 9.12: a shared filter has at most 15 comparisons and fits a URL; a giant one stands alone; none is lost."""
+    assert grouped_filters([], []) == []
+    assert [len(group) for group in grouped_filters(["a eq 1"] * 40, [1] * 40)] == [15, 15, 10]
+    assert [len(group) for group in grouped_filters(["a eq 1 and b eq 2"] * 10, [2] * 10)] == [7, 3]
+    assert grouped_filters(["long", "longer"], [16, 20]) == [[0], [1]]
+    groups = grouped_filters(["x" * 900, "y" * 900, "z" * 5000, "w"], [1] * 4)
     assert groups == [[0], [1], [2], [3]]
 
 
