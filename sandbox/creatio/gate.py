@@ -45,8 +45,9 @@ class Gate:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             user = self._sessions.bearer_user(token.strip())
-            refused = Response(status_code=401, headers={"www-authenticate": 'Bearer error="invalid_token"'})
-            return refused if user is None else Entry(user)
+            if user is None:
+                return Response(status_code=401, headers={"www-authenticate": 'Bearer error="invalid_token"'})
+            return self._enter_by_token(request, user)
         forced = request.headers.get("forceusesession", "").lower() == "true"
         settings = self._switches.current
         session: Session | None = None
@@ -58,6 +59,14 @@ class Gate:
         if sent is None or sent not in {session.csrf, session.csrf_before}:
             return Response(status_code=403)
         return Entry(session.user, self._sessions.fresh_cookies(session))
+
+    def _enter_by_token(self, request: Request, user: str) -> Entry | Response:
+        """Let a bearer in; with cookies on it, it is judged as a cookie call too and needs the token against forgery."""
+        if not self._switches.current.bearer_cookies:
+            return Entry(user)
+        if request.headers.get("cookie"):
+            return Entry(user) if "bpmcsrf" in request.headers else Response(status_code=403)
+        return Entry(user, self._sessions.bearer_cookies())
 
     async def log_in(self, request: Request) -> Response:
         """Answer a login: always 200, the verdict is `Code` in the body."""

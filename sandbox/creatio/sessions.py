@@ -87,6 +87,10 @@ class Sessions:
             fresh["BPMCSRF"] = session.cookies["BPMCSRF"] = _csrf()
         return fresh
 
+    def bearer_cookies(self) -> dict[str, str]:
+        """Return the cookie that the platform sets on any first answer."""
+        return {"BPMSESSIONID": _secret()[:24]}
+
     def expire(self) -> None:
         """End all sessions and refuse all bearer tokens made so far."""
         self._open.clear()

@@ -22,6 +22,10 @@ class CreatioSettings(BaseModel):
     client_id: str = Field(default="tandem-client", description="OAuth client bound to the API user")
     client_secret: str = Field(default="tandem-secret", description="secret of the OAuth client")
     token_seconds: int = Field(default=3600, description="life of a bearer token; expires_in of its answer", ge=1)
+    bearer_cookies: bool = Field(
+        default=True,
+        description="a bearer call without cookies is given BPMSESSIONID; one that carries cookies needs BPMCSRF (403)",
+    )
 
     session_seconds: float = Field(default=3600, description="sliding life of a cookie session (UserSessionTimeout)", ge=0)
     session_answer: Literal["auto", "401", "302", "200"] = Field(

@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -38,15 +39,22 @@ def connect(
     web: dict[str, Any] | None = None,
     **creatio: Any,
 ) -> Creatio:
-    """Make the adapter for a site; `web` goes to `Web` (callbacks, clock, limits), the rest to `Creatio` (prefix, page size ...).
-
-    Few connections: requests of one session may wait for each other on the server (creatio.md 3). All cookies are kept.
-    """
-    limits = httpx.Limits(max_connections=8, max_keepalive_connections=8, keepalive_expiry=60)
-    client = httpx.AsyncClient(verify=verify, timeout=httpx.Timeout(timeout, connect=10.0), limits=limits)
+    """Make the adapter for a site; `web` goes to `Web` (callbacks, clock, limits), the rest to `Creatio` (prefix, page size ...)."""
+    client = open_client(login, verify=verify, timeout=timeout)
     transport = Web("creatio", base_url, client, _login(client, base_url, login), error=creatio_error, **(web or {}))
     name = login.username if isinstance(login, Forms) else ""
     return Creatio(transport, login_name=name, **creatio)
+
+
+def open_client(login: OAuth | Forms, *, verify: ssl.SSLContext | bool = True, timeout: float = 120.0) -> httpx.AsyncClient:
+    """Make the HTTP client of one account; `timeout` in seconds.
+
+    Few connections: requests of one session may wait for each other on the server (creatio.md 3). With forms all cookies are kept,
+    they are the session. With a token none is: a call that carries a session cookie may be taken for a cookie call (creatio.md 1.4).
+    """
+    limits = httpx.Limits(max_connections=8, max_keepalive_connections=8, keepalive_expiry=60)
+    jar = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])) if isinstance(login, OAuth) else CookieJar()
+    return httpx.AsyncClient(verify=verify, timeout=httpx.Timeout(timeout, connect=10.0), limits=limits, cookies=jar)
 
 
 def _login(client: httpx.AsyncClient, base_url: str, login: OAuth | Forms) -> Login:

@@ -11,6 +11,7 @@ from sandbox.creatio.app import create_creatio
 from sandbox.serve import AsgiApp, Receive, Scope, Send, serving
 from shared.core.records import ChangePage
 from shared.systems.creatio import Creatio, creatio_error
+from shared.systems.creatio_connection import Forms, OAuth, open_client
 from shared.systems.creatio_login import FormsLogin, OAuthLogin
 from shared.systems.web import Web
 
@@ -33,7 +34,7 @@ class Site:
 
     def creatio(self, *, auth: str = "oauth", **options: Any) -> Creatio:
         """Make an adapter with a client and a login of its own."""
-        client = httpx.AsyncClient(timeout=30)
+        client = open_client(Forms("", "") if auth == "forms" else OAuth(self.identity, "", ""), timeout=30)
         login = (
             FormsLogin(client, self.url, "integration", "integration-password")
             if auth == "forms"

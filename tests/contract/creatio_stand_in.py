@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -87,6 +88,14 @@ def site(creatio: Creatio) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(creatio.app), base_url="http://creatio.test")
 
 
+async def bearer_site(creatio: Creatio) -> httpx.AsyncClient:
+    """Return a client with a fresh bearer token that keeps no cookies."""
+    http = site(creatio)
+    http.cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+    http.headers["Authorization"] = f"Bearer {await bearer(creatio)}"
+    return http
+
+
 def identity(creatio: Creatio) -> httpx.AsyncClient:
     """Return a client of the identity service."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(creatio.identity), base_url="http://creatio-is.test")
@@ -102,8 +111,7 @@ async def bearer(creatio: Creatio) -> str:
 async def open_tenant() -> AsyncIterator[Tenant]:
     """Yield an empty installation (the body of each test file's `tenant` fixture)."""
     creatio = create_creatio()
-    async with site(creatio) as http:
-        http.headers["Authorization"] = f"Bearer {await bearer(creatio)}"
+    async with await bearer_site(creatio) as http:
         yield Tenant(creatio, http)
     creatio.database.close()
 

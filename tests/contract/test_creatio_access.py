@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sandbox.creatio.app import create_creatio
-from tests.contract.creatio_stand_in import bearer, identity, site
+from tests.contract.creatio_stand_in import bearer, bearer_site, identity, site
 
 LOGIN = "/ServiceModel/AuthService.svc/Login"
 GOOD = {"UserName": "integration", "UserPassword": "integration-password"}
@@ -180,7 +180,7 @@ async def test_tokens_come_from_the_identity_service_by_form_only():
 
 async def test_a_bearer_needs_neither_cookies_nor_csrf_and_can_expire():
     """A token opens the door alone; a forged or dropped one is 401, and the next one is good again."""
-    async with _installation() as http:
+    async with _installation(bearer_cookies=False) as http:
         headers = {"Authorization": f"Bearer {await bearer(http.creatio)}"}
         assert (await http.get("/0/odata/Account", headers=headers)).status_code == 200
         forged = {"Authorization": headers["Authorization"][:-3] + "abc"}
@@ -189,6 +189,16 @@ async def test_a_bearer_needs_neither_cookies_nor_csrf_and_can_expire():
         assert (await http.get("/0/odata/Account", headers=headers)).status_code == 401
         again = {"Authorization": f"Bearer {await bearer(http.creatio)}"}
         assert (await http.get("/0/odata/Account", headers=again)).status_code == 200
+
+
+async def test_a_bearer_with_cookies_needs_csrf():
+    """A bearer call is given a session cookie; once it comes back, the call needs BPMCSRF, and without it is refused with 403."""
+    async with _installation() as http:
+        headers = {"Authorization": f"Bearer {await bearer(http.creatio)}"}
+        assert (await http.get("/0/odata/Account", headers=headers)).status_code == 200
+        assert "BPMSESSIONID" in http.cookies
+        assert (await http.get("/0/odata/Account", headers=headers)).status_code == 403
+        assert (await http.get("/0/odata/Account", headers={**headers, "BPMCSRF": "any"})).status_code == 200
 
 
 async def test_a_chaos_rule_reaches_the_identity_service_only_by_its_path():
@@ -207,19 +217,17 @@ async def test_a_chaos_rule_reaches_the_identity_service_only_by_its_path():
 async def test_each_flavour_has_its_own_addresses_only():
     """The other flavour's OData root is an HTML 404, and the health check moves with it."""
     for flavour, good, bad in (("NF", "/0", ""), ("NC", "", "/0")):
-        async with _installation(flavour=flavour) as http:
-            http.headers["Authorization"] = f"Bearer {await bearer(http.creatio)}"
-            assert (await http.get(f"{good}/odata/")).status_code == 200
-            other = await http.get(f"{bad}/odata/")
+        async with _installation(flavour=flavour) as http, await bearer_site(http.creatio) as caller:
+            assert (await caller.get(f"{good}/odata/")).status_code == 200
+            other = await caller.get(f"{bad}/odata/")
             assert (other.status_code, other.headers["content-type"]) == (404, "text/html; charset=utf-8")
-            assert (await http.get(f"{good}/api/HealthCheck/Ping")).status_code == 200
+            assert (await caller.get(f"{good}/api/HealthCheck/Ping")).status_code == 200
 
 
 async def test_the_delete_log_configuration_exists_from_8_3_2_on():
     """Before that version the address is unknown; after it the objects are listed, unless the right is missing."""
     url = "/api/v1/entities/eventLogConfigs/IntegrationService"
-    async with _installation() as http:
-        http.headers["Authorization"] = f"Bearer {await bearer(http.creatio)}"
+    async with _installation() as plain, await bearer_site(plain.creatio) as http:
         assert (await http.get(url)).status_code == 404
         await http.put("/_control/settings", json={"version": "8.3.2"})
         assert (await http.get(url)).json() == ["Account", "Contact"]

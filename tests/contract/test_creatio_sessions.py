@@ -9,6 +9,7 @@ import pytest
 from shared.core.errors import ConfigError, Denied, TandemError, Transient
 from shared.core.records import Write, WriteKind
 from shared.systems.creatio import Creatio, creatio_error
+from shared.systems.creatio_connection import OAuth, connect
 from shared.systems.creatio_login import FormsLogin, OAuthLogin, identity_url_of
 from shared.systems.web import Web
 from tests.contract.creatio_site import Doors, Site, no_wait, open_doors, walk
@@ -153,6 +154,16 @@ async def test_an_expired_password_is_named(doors: Doors) -> None:
         with pytest.raises(Denied) as caught:
             await walk(site.creatio(auth="forms"))
         assert caught.value.code == "creatio.password_expired"
+
+
+async def test_with_a_token_no_cookie_is_kept_or_sent(site: Site) -> None:
+    """Creatio.md 1.4: a token travels without cookies; a site that sets a session cookie on each answer would refuse the next call."""
+    adapter = connect(site.url, OAuth(site.identity, "tandem-client", "tandem-secret"))
+    try:
+        for _ in range(3):
+            await walk(adapter)
+    finally:
+        await adapter.close()
 
 
 async def test_a_token_is_renewed_before_it_ends(doors: Doors) -> None:
