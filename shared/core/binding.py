@@ -22,8 +22,8 @@ class FieldState:
     """What is known of one mapped field of one record; fingerprints only, never values.
 
     `creatio` and `dynamics` are the bases, each over its own side's value. `sent` is the fingerprint of a value sent to `sent_to`
-    whose arrival is not confirmed yet, `sent_source` that of the source value it was made from (law 4). `refused` is the
-    fingerprint of a source value that the target refused (law 13).
+    whose arrival is not confirmed yet, `sent_source` that of the source value it was made from, `sent_over` that of the target's
+    value it was to replace (law 4). `refused` is the fingerprint of a source value that the target refused (law 13).
     """
 
     row_hash: str
@@ -33,6 +33,7 @@ class FieldState:
     sent: str | None = None
     sent_to: Side | None = None
     sent_source: str | None = None
+    sent_over: str | None = None
     refused: str | None = None
     set_from: Side | None = None
     set_at: datetime | None = None

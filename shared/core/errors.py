@@ -30,7 +30,7 @@ def _catalogue(code: str, title: str, advice: str) -> None:
 
 
 # One line a code, in the order in which a reader meets them. `{system}` codes exist once for each system.
-for _system, _name in (("creatio", "Creatio"), ("dataverse", "Dynamics 365 (Dataverse)")):
+for _system, _name, _address in (("creatio", "Creatio", "CREATIO_BASE_URL"), ("dataverse", "Dynamics 365 (Dataverse)", "DATAVERSE_URL")):
     _catalogue(
         f"{_system}.unreachable",
         f"{_name} could not be reached, or the connection broke.",
@@ -50,6 +50,11 @@ for _system, _name in (("creatio", "Creatio"), ("dataverse", "Dynamics 365 (Data
         f"{_system}.not_json",
         f"{_name} sent text or HTML, or broken JSON, where JSON was due.",
         "Check that the base URL names the system itself and not a login page, a proxy or another product. It is tried again.",
+    )
+    _catalogue(
+        f"{_system}.moved",
+        f"{_name} sent Tandem to another address instead of answering.",
+        f"Set {_address} to the address that the system answers at itself (https, final host name), then start the flow again.",
     )
     _catalogue(
         f"{_system}.bad_answer",

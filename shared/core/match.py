@@ -48,7 +48,12 @@ def keys_of(mapping: Mapping, source: Side, row: Row, context: Context) -> list[
     keys = []
     for number, names in enumerate(mapping.match):
         columns: dict[str, Value] = {}
-        for rule in mapping.match_rows(names):
+        rules = mapping.match_rows(names)
+        if any(
+            column in context.entities[side].missing for rule in rules for side in (source, source.other) for column in rule.columns(side)
+        ):
+            continue
+        for rule in rules:
             converted = convert(rule, source, row.values.get(rule.columns(source)[0]), row.id, context)
             if converted.state is State.VALUE:
                 columns[rule.columns(source.other)[0]] = converted.value

@@ -117,24 +117,27 @@ def settled(question: Question, state: FieldState | None) -> FieldState:
 
 
 def intended(question: Question, state: FieldState | None, to: Side, sent: str) -> FieldState:
-    """Return the state kept before a write: the target's present value becomes its base, `sent` is unconfirmed (law 4).
+    """Return the state kept before a write: both bases as they were, and what is sent over what, unconfirmed (law 4).
 
-    All fingerprints of one state are under one key, the stored one while there is a state; `sent` must be under it too.
+    With the bases kept, a write that turns out not to have happened is decided again as it was the first time. All fingerprints of
+    one state are under one key, the stored one while there is a state; `sent` must be under it too.
     """
     old = state or FieldState(question.row_hash, question.key_id)
-    source, target = question.face(to.other), question.face(to)
-    bases = {to: target.stored_print, to.other: old.base(to.other)}
     return replace(
         old,
         row_hash=question.row_hash,
-        creatio=bases[Side.CREATIO],
-        dynamics=bases[Side.DYNAMICS],
         sent=sent,
         sent_to=to,
-        sent_source=source.stored_print,
+        sent_source=question.face(to.other).stored_print,
+        sent_over=question.face(to).stored_print,
         refused=None,
         pending=False,
     )
+
+
+def cleared(state: FieldState) -> FieldState:
+    """Return the state without its unconfirmed write."""
+    return replace(state, sent=None, sent_to=None, sent_source=None, sent_over=None)
 
 
 def _standing(question: Question, state: FieldState | None, side: Side) -> Standing:
@@ -152,8 +155,8 @@ def _confirmed(question: Question) -> tuple[FieldState | None, dict[Side, Standi
     target = question.face(state.sent_to)
     if target.stored_print == state.sent:
         return _with_bases(state, state.sent), {state.sent_to: Standing.UNCHANGED}
-    if target.stored_print == state.base(state.sent_to):
-        return replace(state, sent=None, sent_to=None, sent_source=None), {}
+    if target.stored_print == state.sent_over:
+        return cleared(state), {}
     if target.changed_by_us:
         return _with_bases(state, target.stored_print), {state.sent_to: Standing.UNCHANGED}
     return _with_bases(state, state.sent), {state.sent_to: Standing.CHANGED}
@@ -162,12 +165,17 @@ def _confirmed(question: Question) -> tuple[FieldState | None, dict[Side, Standi
 def _with_bases(state: FieldState, target_base: str) -> FieldState:
     assert state.sent_to is not None  # noqa: S101 - only called for an open write
     bases = {state.sent_to: target_base, state.sent_to.other: state.sent_source}
-    return replace(state, creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], sent=None, sent_to=None, sent_source=None)
+    return replace(cleared(state), creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS])
 
 
 def _renewed(question: Question, state: FieldState | None) -> FieldState | None:
     """Return the state under the present row hash and key; None when it is up to date already."""
-    if state == question.state and state is not None and (state.row_hash, state.key_id) == (question.row_hash, question.key_id):
+    if (
+        state == question.state
+        and state is not None
+        and state.refused is None
+        and (state.row_hash, state.key_id) == (question.row_hash, question.key_id)
+    ):
         return None
     return settled(question, state)
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.fingerprint import Keyring, RecordPrinter
 from shared.core.mapping import AnyRow, Mapping, MappingSet, ReferenceRow
-from shared.core.merge import Action, Face, FieldDecision, Question, decide, intended
+from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended
 from shared.core.records import Row, Side, Stamp, Value, is_empty
 from shared.core.rules import Context, State, convert, same
 
@@ -29,6 +29,8 @@ class Desk:
     keyring: Keyring
     dropped: frozenset[str] = frozenset()
     """Keys of rows that name a column the live system does not have; they are left out (law 13)."""
+    closed: frozenset[Side] = frozenset()
+    """Sides that nothing is written to: an operator switched the direction off."""
 
     @cached_property
     def rows(self) -> list[AnyRow]:
@@ -89,6 +91,8 @@ class RecordPlan:
     rows: MappingOf[Side, Row]
     decisions: MappingOf[str, FieldDecision]
     questions: MappingOf[str, Question]
+    withheld: bool = False
+    """True when a write was left out because the direction is switched off or the record is out of its scope."""
     repairs: MappingOf[str, Value] = field(default_factory=dict)
     """Creatio values that our own write covered and that win after all: written back (law 8)."""
 
@@ -169,14 +173,18 @@ def plan_record(desk: Desk, binding: Binding, rows: MappingOf[Side, Row], overwr
     questions: dict[str, Question] = {}
     repairs: dict[str, Value] = {}
     covered = overwritten or {}
+    closed = {side for side in Side if side in desk.closed or not in_scope(desk.mapping, side.other, rows[side.other], desk.context)}
+    withheld = False
     for lane, values, prints in _out_of_step(desk, printers, binding, rows, covered):
         question = _question(desk, printers, binding, rows, lane, values, prints)
         questions[lane.key] = question
         decision = decide(question)
+        if decision.action is Action.WRITE and decision.to in closed:
+            decision, withheld = FieldDecision(decision.row, Action.NOTHING), True
         decisions[lane.key] = decision
         if lane.key in covered and not (decision.action is Action.WRITE and decision.to is Side.CREATIO):
             repairs[lane.key] = covered[lane.key]
-    return RecordPlan(desk, binding, rows, decisions, questions, repairs)
+    return RecordPlan(desk, binding, rows, decisions, questions, withheld, repairs)
 
 
 _Both: TypeAlias = MappingOf[Side, Value]
@@ -201,6 +209,7 @@ def _out_of_step(
         if (
             state is not None
             and state.sent is None
+            and state.refused is None
             and (state.row_hash, state.key_id) == (lane.row_hash, key_id)
             and (state.creatio, state.dynamics) == (printed_here, printed_there)
             and lane.key not in covered
@@ -328,7 +337,7 @@ def refused(plan: RecordPlan, binding: Binding, side: Side, keys: Collection[str
         state = fields.get(key)
         if question is None or state is None:
             continue
-        fields[key] = replace(state, sent=None, sent_to=None, sent_source=None, refused=question.face(side.other).stored_print)
+        fields[key] = replace(cleared(state), refused=question.face(side.other).stored_print)
     return replace(binding, fields=fields)
 
 

@@ -280,7 +280,7 @@ def _split_name(row: AnyRow, source: Side, value: Value, _record_id: str, contex
     first, *between_and_last = value.split()[:1], *[value.split()[1:]]
     rest = between_and_last[0]
     if not rest:
-        return _value((None,) * (count - 1) + tuple(first))
+        return _value((None,) * (count - 1) + (first[0] if first else None,))
     if count == 2:  # noqa: PLR2004 - first and last
         return _value((" ".join([*first, *rest[:-1]]), rest[-1]))
     return _value((first[0], " ".join(rest[:-1]) or None, rest[-1]))

@@ -52,8 +52,20 @@ class Apply:
                 job.binding = saved
             else:
                 self._not_saved(job, saved)
-        await asyncio.gather(*(self._write(work, ready, side) for side in Side))
+        await self._write_both(work, ready)
         await self._keep(work, ready)
+
+    async def _write_both(self, work: BatchWork, ready: list[_Writing]) -> None:
+        """Write both sides, side by side; a side that fails as a whole leaves its error with each record, and the other's results stay."""
+        outcomes = await asyncio.gather(*(self._write(work, ready, side) for side in Side), return_exceptions=True)
+        for side, outcome in zip(Side, outcomes, strict=True):
+            if outcome is None:
+                continue
+            if not isinstance(outcome, TandemError):
+                raise outcome
+            for item in ready:
+                if item.plan.fields_to(side) and side not in item.results:
+                    item.results[side] = WriteResult(item.plan.rows[side].id, error=outcome)
 
     def _before(self, plan: RecordPlan, saved: Binding) -> Binding:
         """Return the binding as planned, under the ETag of its saved intent: `recorded` starts from what was known before."""
@@ -134,7 +146,7 @@ class Apply:
         if again or any(result.error is not None and not isinstance(result.error, Rejected) for result in writing.results.values()):
             binding = self._not_seen(plan, binding, written)
         binding = replace(binding, note=note_of(job, work.mapping))
-        if unanswered:
+        if unanswered and not covered:
             self._unanswered(job, unanswered[0])
         elif again:
             job.plan = None  # look again: a side moved, or a refused field was taken out
@@ -230,4 +242,6 @@ class Apply:
                 outcome = Outcome.REJECTED
             elif job.waiting:
                 outcome = Outcome.WAITING
+            elif job.plan and job.plan.withheld:
+                outcome = Outcome.OUT_OF_SCOPE
         job.end(outcome)

@@ -6,6 +6,7 @@ The target's id is made from flow, source id and generation, so doing it again m
 import uuid
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
@@ -34,7 +35,7 @@ class Create:
         """Create records; a job whose record is there afterwards has both rows and a binding to merge, or an end."""
         plans: dict[str, CreatePlan] = {}
         for job in jobs:
-            plan = self._plan(work, desk, job)
+            plan = job.guarded(partial(self._plan, work, desk, job))
             if plan is not None:
                 plans[job.id] = plan
         ready = await self._intend(work, desk, [job for job in jobs if job.id in plans], plans)

@@ -11,10 +11,11 @@ from shared.core.mapping import ReferenceRow
 from shared.core.plan import Desk
 from shared.core.records import Entity, Row, Side
 from shared.core.rules import ENDED, Context
+from shared.core.work import FlowSettings
 from shared.engine.services import Services
 
 
-async def open_desk(services: Services, mapping: FlowMapping) -> tuple[Desk, dict[str, TandemError]]:
+async def open_desk(services: Services, mapping: FlowMapping, settings: FlowSettings) -> tuple[Desk, dict[str, TandemError]]:
     """Describe both sides and read the users; rows that name an unknown column are dropped, each with its error (law 13)."""
     creatio, dynamics = await asyncio.gather(*(_describe(services, mapping, side) for side in Side))
     entities = {Side.CREATIO: creatio, Side.DYNAMICS: dynamics}
@@ -32,7 +33,9 @@ async def open_desk(services: Services, mapping: FlowMapping) -> tuple[Desk, dic
                     f"{system}.unknown_column", missing[0], system=system, entity=mapping.entity(side), field=row.key
                 )
     context = Context(entities, services.mappings.values, {}, users)
-    return Desk(services.mappings, mapping, context, services.keyring, frozenset(errors)), errors
+    closed = {Side.DYNAMICS: not settings.to_dynamics, Side.CREATIO: not settings.to_creatio}
+    desk = Desk(services.mappings, mapping, context, services.keyring, frozenset(errors), frozenset(side for side in Side if closed[side]))
+    return desk, errors
 
 
 async def with_references(services: Services, desk: Desk, rows: Iterable[tuple[Side, Row]]) -> Desk:

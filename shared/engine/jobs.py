@@ -1,7 +1,8 @@
 """The records of one batch on their way: what was read, what was decided, what became of each."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from shared.core.binding import Binding
 from shared.core.errors import TandemError
@@ -10,6 +11,8 @@ from shared.core.merge import Action
 from shared.core.plan import RecordPlan
 from shared.core.records import Row, Side, Value
 from shared.core.work import Batch, BatchItem, Outcome, Waiting
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -70,6 +73,19 @@ class Job:
         self.errors[""] = error
         self.end(outcome)
 
+    def guarded(self, step: Callable[[], T]) -> T | None:
+        """Take a pure step for this record; a fault of our own on it must not stop the others (law 13).
+
+        The record ends as a failure then, and only the exception's type is told of it: its text may hold a value.
+        """
+        try:
+            return step()
+        except TandemError:
+            raise
+        except Exception as fault:  # noqa: BLE001 - whatever a pure step can raise
+            self.fail(TandemError("sync.internal", type(fault).__name__, record_id=self.id), Outcome.FAILED)
+            return None
+
     def arrived(self) -> None:
         """Take the record that was being created as there: it is merged like any bound one, its sent values unconfirmed."""
         self.first_outcome, self.newly_bound = Outcome.CREATED, True
@@ -123,7 +139,8 @@ def note_of(job: Job, mapping: Mapping) -> str:
     """
     keys = {row.key for row in mapping.fields}
     held = {decision.row.key for decision in job.plan.of(Action.HELD)} if job.plan else set()
-    lines = [f"f {key}" for key in sorted({*job.errors, *held}) if key in keys or not key]
+    whole = {""} if held and "f " in job.noted.splitlines() else set()
+    lines = [f"f {key}" for key in sorted({*job.errors, *held, *whole}) if key in keys or not key]
     return "\n".join(lines + [f"c {key}" for key in sorted(job.conflicts)])
 
 

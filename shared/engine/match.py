@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import NotReady, Rejected
@@ -32,10 +33,11 @@ class Match:
     async def run(self, work: BatchWork, desk: Desk, jobs: list[Job]) -> list[Job]:
         """Judge unbound records: a twin sets binding and rows; return the jobs whose record is to be created."""
         wanted = [job for job in jobs if self._takes_part(work, desk, job)]
-        keys = {job.id: keys_of(desk.mapping, work.side, job.rows[work.side], desk.context) for job in wanted}
-        reserved = await asyncio.gather(*(self._reserve(work, desk, job, keys[job.id]) for job in wanted))
+        keys = {job.id: job.guarded(partial(keys_of, desk.mapping, work.side, job.rows[work.side], desk.context)) for job in wanted}
+        wanted = [job for job in wanted if job.open]
+        reserved = await asyncio.gather(*(self._reserve(work, desk, job, keys[job.id] or []) for job in wanted))
         ours = [job for job, got in zip(wanted, reserved, strict=True) if got]
-        found = await self._find(work, desk, [(job, key) for job in ours for key in keys[job.id]])
+        found = await self._find(work, desk, [(job, key) for job in ours for key in keys[job.id] or []])
         bound = await self._bindings_of_hits(work, found)
         creates: list[Job] = []
         taken: set[str] = set()
@@ -50,7 +52,7 @@ class Match:
 
     def _takes_part(self, work: BatchWork, desk: Desk, job: Job) -> bool:
         row = job.rows[work.side]
-        if not in_scope(desk.mapping, work.side, row, desk.context):
+        if work.side.other in desk.closed or not in_scope(desk.mapping, work.side, row, desk.context):
             job.end(Outcome.OUT_OF_SCOPE)
             return False
         if job.binding is not None and job.binding.stamp_on(work.side) == row.stamp and work.batch.kind is not RunKind.REPLAY:
@@ -129,7 +131,7 @@ class Match:
         match judgement.verdict:
             case Verdict.BIND:
                 assert judgement.row is not None  # noqa: S101 - a twin comes with its row
-                self._bind(work, job, judgement.row, bound.get(judgement.row.id))
+                await self._bind(work, job, judgement.row, bound.get(judgement.row.id))
             case Verdict.WAIT:
                 job.put_off(_RESERVED_WAIT, NotReady("match.reserved", record_id=job.id))
             case Verdict.ASK:
@@ -141,10 +143,17 @@ class Match:
             await self._services.ledger.release(job.reserved, job.reserved_by)
             job.reserved = ()
 
-    def _bind(self, work: BatchWork, job: Job, twin: Row, refused: Binding | None) -> None:
-        """Prepare the binding of a record and its twin. It is saved, create-only, before anything is written."""
+    async def _bind(self, work: BatchWork, job: Job, twin: Row, refused: Binding | None) -> None:
+        """Prepare the binding of a record and its twin. It is saved, create-only, before anything is written.
+
+        When each has a refused binding of its own, the twin's is removed first; a crash in between only leaves it unbound.
+        """
+        if job.binding is not None and refused is not None:
+            await self._services.ledger.forget_binding(refused)
         ids = {work.side: job.id, work.side.other: twin.id}
         old = job.binding or refused
+        if refused is not None:
+            job.noted = "\n".join(dict.fromkeys([*job.noted.splitlines(), *refused.note.splitlines()]))
         fresh = Binding(work.mapping.flow, BindingState.BOUND, None, None)
         creatio_id, dynamics_id = ids[Side.CREATIO], ids[Side.DYNAMICS]
         job.binding = replace(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from shared.core.records import Side
+from shared.core.records import Side, is_guid
 from shared.core.work import BATCH_SIZE, Batch, BatchItem, Failure, RunKind
 from shared.engine.poll import send_batches
 from shared.engine.services import Services
@@ -43,12 +43,13 @@ class Operate:
         state = await self._services.ledger.poll_state()
         settings = self._services.settings(flow, state.flows)
         await self._services.ledger.save_flow(replace(settings, started=True, stopped_because=""))
+        await self._services.ledger.clear_failures(flow, None, {"": None})
         self._services.events("flow_started", flow=flow)
 
     async def reprocess(self, flow: str, record: str | None = None) -> int:
         """Enqueue the failed records of a flow, or one of them; return how many. What still fails comes back as a failure."""
         self._services.mapping(flow)
-        failures = [f for f in await self._services.ledger.failures(flow) if f.side and f.record_id and record in (None, f.record_id)]
+        failures = [f for f in await self._services.ledger.failures(flow) if is_guid(f.record_id) and record in (None, f.record_id)]
         now, run = self._services.clock(), self._services.new_id()
         ids = sorted({(failure.side, failure.record_id) for failure in failures if failure.side})
         batches = [

@@ -141,7 +141,8 @@ class Poll:
         """Tell whether the position must be saved: a quiet poll writes nothing (design 10)."""
         if mark is None or page.changes or mark.columns != read or page.complete != mark.complete:
             return True
-        return page.position != mark.position and mark.saved_at < self._services.clock() - _REFRESH_AFTER
+        worn = mark.saved_at < self._services.clock() - _REFRESH_AFTER
+        return page.position != mark.position and (worn or bool(page.problems))
 
     async def _enqueue(self, mapping: Mapping, side: Side, run: str, page: ChangePage) -> None:
         now = self._services.clock()

@@ -112,6 +112,9 @@ class Ledger(Protocol):
         or one of the ids is in another binding, Transient `ledger.busy`, or another TandemError when the binding can't be stored.
         """
 
+    async def forget_binding(self, binding: Binding) -> None:
+        """Remove a refused binding by its ETag, so that its record can be bound by another's; raises Stale when it moved."""
+
     async def reserve(self, keys: Sequence[str], holder: str, until: datetime) -> str | None:
         """Reserve match keys (already hashed) for a record, all or none; return None when they are ours, else the other holder."""
 
@@ -127,7 +130,7 @@ class Ledger(Protocol):
     async def save_failures(self, failures: Sequence[Failure]) -> None:
         """Keep failures, one row for each flow, side, record and field; an older row's count goes up."""
 
-    async def clear_failures(self, flow: str, side: Side, fields_by_record: Mapping[str, Collection[str] | None]) -> None:
+    async def clear_failures(self, flow: str, side: Side | None, fields_by_record: Mapping[str, Collection[str] | None]) -> None:
         """Remove the named fields' failures of records (None: all of the record's)."""
 
     async def failures(self, flow: str) -> Sequence[Failure]:

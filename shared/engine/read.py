@@ -9,7 +9,7 @@ from shared.core.binding import Binding, BindingState
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.plan import Desk
 from shared.core.records import Row, Side
-from shared.core.work import Outcome
+from shared.core.work import Outcome, RunKind
 from shared.engine.jobs import BatchWork, Job, holder
 from shared.engine.services import Services
 
@@ -36,7 +36,11 @@ class Read:
         far = await services.system(mapping, other).read(mapping.entity(other), wanted, desk.columns(other)) if wanted else {}
         for job in jobs:
             job.binding, job.rows, job.plan = bindings.get(job.id), {}, None
-            job.noted = job.binding.note if job.binding else ""
+            note = job.binding.note if job.binding else ""
+            job.noted = "\n".join(dict.fromkeys([*job.noted.splitlines(), *note.splitlines()]))
+            if job.binding and work.batch.kind is RunKind.REPLAY:
+                fields = {k: s if k in job.errors or s.refused is None else replace(s, refused=None) for k, s in job.binding.fields.items()}
+                job.binding = replace(job.binding, fields=fields)
             await self._place(work, job, own.get(job.id), far)
 
     async def _place(self, work: BatchWork, job: Job, own: Row | TandemError | None, far: Mapping[str, Row | TandemError]) -> None:
@@ -46,7 +50,7 @@ class Read:
             self._unreadable(job, own)
             return
         if own is None:
-            await self._gone(work, job)
+            await self._gone(work, job, far.get((binding.id_on(work.side.other) if binding else None) or ""))
             return
         if binding is not None and binding.state is BindingState.ENDED:
             job.end(Outcome.OUT_OF_SCOPE)
@@ -108,13 +112,23 @@ class Read:
         own = binding.owner_batch == work.batch.id
         return not own and binding.deadline is not None and binding.deadline > self._services.clock()
 
-    async def _gone(self, work: BatchWork, job: Job) -> None:
-        """End a record whose row is not there: with a tombstone the binding ends (law 10), without one a person looks."""
+    async def _gone(self, work: BatchWork, job: Job, twin: Row | TandemError | None) -> None:
+        """End a record whose row is not there.
+
+        With a tombstone its binding ends (law 10); a create that never happened and has no source any more ends too (law 6); else a
+        person looks.
+        """
         binding = job.binding
         if binding is None or binding.state is BindingState.ENDED:
             job.end(Outcome.UNCHANGED)  # created and deleted between two polls, or known to be gone
             return
-        if not job.item.deleted:
+        creating = binding.state is BindingState.CREATING and binding.source is work.side
+        if creating and self._someone_creates(work, binding):
+            job.put_off(_SOON, NotReady("match.reserved", record_id=job.id))
+            return
+        if creating:
+            self._take_over_reservations(work, job, binding)
+        if not job.item.deleted and not (creating and twin is None):
             system, entity = work.mapping.system(work.side), work.mapping.entity(work.side)
             job.fail(Rejected("sync.unseen_row", system=system, entity=entity, record_id=job.id), Outcome.FAILED)
             return

@@ -64,11 +64,15 @@ class Record:
 
     async def postpone(self, batch: Batch, seconds: float, error: TandemError) -> None:
         """Send a whole batch again later; a throttled account is paused for every instance."""
+        await self.pause(error)
+        await self._again(batch, list(batch.items), seconds)
+        self._services.events("batch_postponed", flow=batch.flow, batch=batch.id, code=error.code, seconds=seconds)
+
+    async def pause(self, error: TandemError) -> None:
+        """Pause the account that asked for it, for every instance."""
         if isinstance(error, Transient) and error.retry_after and error.system:
             until = self._services.clock() + timedelta(seconds=error.retry_after)
             await self._services.ledger.pause_account(AccountThrottle(error.system, until))
-        await self._again(batch, list(batch.items), seconds)
-        self._services.events("batch_postponed", flow=batch.flow, batch=batch.id, code=error.code, seconds=seconds)
 
     async def park(self, batch: Batch) -> None:
         """Leave a batch of a flow that is stopped or asleep; `watch` sends it again when the flow runs."""
@@ -119,8 +123,8 @@ class Record:
         failures: dict[Side, dict[str, Collection[str] | None]] = {side: {} for side in Side}
         conflicts: list[tuple[str, str, str]] = []
         for job in jobs:
-            keys = resolved(job, "f")
-            for side in Side if keys else ():
+            keys = None if job.newly_bound and not job.errors else resolved(job, "f")
+            for side in Side if keys is None or keys else ():
                 record_id = job.id if side is work.side else (job.binding.id_on(side) if job.binding else None)
                 if record_id:
                     failures[side][record_id] = keys

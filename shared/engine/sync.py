@@ -37,6 +37,7 @@ class Sync:
         self._services = services
         self._read, self._match, self._create = Read(services), Match(services), Create(services)
         self._apply, self._record = Apply(services), Record(services)
+        self._told: dict[str, set[str]] = {}
 
     async def run(self, message: Message) -> None:
         """Work on the batch that a message names; raises TandemError `message.unknown_batch` when there is none."""
@@ -90,20 +91,21 @@ class Sync:
         services, mapping = self._services, self._services.mapping(batch.flow)
         work = BatchWork.start(batch, mapping)
         try:
-            desk, unknown = await open_desk(services, mapping)
-            if unknown:
-                await self._tell_unknown(work, unknown)
+            desk, unknown = await open_desk(services, mapping, settings)
+            await self._tell_unknown(work, unknown)
             await self._drop_echoes(work)
             for _ in range(_LOOKS):
                 if not work.active():
                     break
                 await self._look(work, desk)
-        except Transient as error:
-            await self._record.postpone(batch, error.retry_after or _SOON * (1 + batch.attempt), error)
-            return
-        except (Stale, NotReady) as error:
-            await self._record.postpone(batch, _SOON * (1 + batch.attempt), error)
-            return
+        except (Transient, Stale, NotReady) as error:
+            seconds = error.retry_after if isinstance(error, Transient) and error.retry_after else _SOON * (1 + batch.attempt)
+            if not any(job.outcome for job in work.jobs.values()):
+                await self._record.postpone(batch, seconds, error)
+                return
+            await self._record.pause(error)
+            for job in work.active():
+                job.put_off(seconds, error)
         except (Denied, Rejected) as error:  # a whole request was refused: the flow can't go on for any record
             await stop_flow(services, settings, error)
             await self._record.park(batch)
@@ -113,8 +115,18 @@ class Sync:
         await self._record.finish(work)
 
     async def _tell_unknown(self, work: BatchWork, unknown: dict[str, TandemError]) -> None:
-        now = self._services.clock()
-        await self._services.ledger.save_failures([Failure.of(error, work.mapping.flow, work.side, now) for error in unknown.values()])
+        """Keep a failure for each row that names an unknown column, once in a process, and clear those of columns that are there now."""
+        flow, now = work.mapping.flow, self._services.clock()
+        told = self._told.get(flow)
+        if told is None:
+            there = await self._services.ledger.failures(flow)
+            told = {failure.field for failure in there if failure.side is None and failure.code.endswith(".unknown_column")}
+        if mended := told - set(unknown):
+            await self._services.ledger.clear_failures(flow, None, {"": mended})
+        fresh = [Failure.of(error, flow, None, now, record_id="") for key, error in unknown.items() if key not in told]
+        if fresh:
+            await self._services.ledger.save_failures(fresh)
+        self._told[flow] = set(unknown)
 
     async def _drop_echoes(self, work: BatchWork) -> None:
         """End records whose stamp is the one that the binding keeps: nothing happened since we saw or wrote them (law 5)."""
@@ -144,15 +156,11 @@ class Sync:
 
     def _plan(self, work: BatchWork, desk: Desk, job: Job) -> None:
         """Plan one record; a fault of our own on one record must not stop the others (law 13)."""
-        assert job.binding is not None  # noqa: S101 - the caller looked
-        try:
-            job.plan = plan_record(desk, job.binding, job.rows, self._covered(desk, job))
-        except TandemError:
-            raise
-        except Exception as fault:  # noqa: BLE001 - the record is kept as a failure; the type is all that may be told of it
-            job.fail(TandemError("sync.internal", type(fault).__name__, record_id=job.id), Outcome.FAILED)
-            return
-        self._note_decisions(work, desk, job)
+        binding = job.binding
+        assert binding is not None  # noqa: S101 - the caller looked
+        job.plan = job.guarded(lambda: plan_record(desk, binding, job.rows, self._covered(desk, job)))
+        if job.plan is not None:
+            self._note_decisions(work, desk, job)
 
     def _covered(self, desk: Desk, job: Job) -> dict[str, Value]:
         """Return the Creatio values that our last write covered, as long as nobody changed them since (law 8)."""

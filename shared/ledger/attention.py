@@ -28,11 +28,11 @@ class FailureRows:
         """Keep failures; a row that is there takes the new facts and counts on."""
         await side_by_side(self._save, failures)
 
-    async def clear(self, flow: str, side: Side, fields_by_record: Mapping[str, Collection[str] | None]) -> None:
-        """Remove the named fields' failures of records; None removes all of a record's."""
-        partition = make_key("fail", flow)
-        wanted = {make_key(side, record): fields for record, fields in fields_by_record.items()}
-        rows = await _rows_of(self._table, partition, f"{side}:", list(wanted), ["field"])
+    async def clear(self, flow: str, side: Side | None, fields_by_record: Mapping[str, Collection[str] | None]) -> None:
+        """Remove the named fields' failures of records; None removes all of a record's. Without a side: those of the flow itself."""
+        partition, where = make_key("fail", flow), side or _NO_SIDE
+        wanted = {make_key(where, record): fields for record, fields in fields_by_record.items()}
+        rows = await _rows_of(self._table, partition, f"{where}:", list(wanted), ["field"])
         keys = []
         for row in rows:
             record = row.key.rpartition(":")[0]

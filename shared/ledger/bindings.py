@@ -153,6 +153,14 @@ class BindingRows:
     async def _save_wave(self, wave: Sequence[Sequence[_Save]], token: str, results: dict[int, Result]) -> None:
         await side_by_side(lambda chunk: self._save_chunk(chunk, token, results), wave)
 
+    async def forget(self, binding: Binding) -> None:
+        """Remove the rows of a binding that is stored; raises Stale `ledger.changed_meanwhile` when it moved."""
+        layout = Layout.decode(binding.etag or "")
+        changes = [RowChange(ChangeKind.DELETE, layout.full_key, etag=layout.etag)]
+        if layout.pointer_key:
+            changes.append(RowChange(ChangeKind.DELETE, layout.pointer_key))
+        await self._table.transact(encode_part(binding.flow), changes, new_token())
+
     async def _save_chunk(self, chunk: Sequence[_Save], token: str, results: dict[int, Result]) -> None:
         """Save what can be saved of a transaction: take the guilty ones out, one after the other."""
         guilty = 0

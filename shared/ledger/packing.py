@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -80,14 +80,20 @@ def _pack_state(state: FieldState) -> list[Any]:
         state.sent_to,
         state.refused,
         state.pending or None,
+        state.sent_source,
+        state.sent_over,
     ]
     while parts[-1] is None:  # ends at row_hash and key_id, which are texts
         parts.pop()
     return parts
 
 
+_STATE_PARTS: Final = 13
+
+
 def _unpack_state(parts: list[Any]) -> FieldState:
-    row_hash, key_id, creatio, dynamics, set_from, set_at, run, sent, sent_to, refused, pending = parts + [None] * (11 - len(parts))
+    texts: list[Any] = [*parts, *([None] * (_STATE_PARTS - len(parts)))]
+    row_hash, key_id, creatio, dynamics, set_from, set_at, run, sent, sent_to, refused, pending, sent_source, sent_over = texts
     return FieldState(
         row_hash=row_hash,
         key_id=key_id,
@@ -100,4 +106,6 @@ def _unpack_state(parts: list[Any]) -> FieldState:
         set_at=decode_time(set_at) if set_at else None,
         set_by_run=run or "",
         pending=bool(pending),
+        sent_source=sent_source,
+        sent_over=sent_over,
     )

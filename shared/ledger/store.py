@@ -117,6 +117,10 @@ class TableLedger:
         """Save bindings, each by its own ETag, both rows of one binding in one transaction; one result for each, in order."""
         return await self._bindings.save(bindings)
 
+    async def forget_binding(self, binding: Binding) -> None:
+        """Remove a refused binding by its ETag, so that its record can be bound by another's; raises Stale when it moved."""
+        await self._bindings.forget(binding)
+
     async def reserve(self, keys: Sequence[str], holder: str, until: datetime) -> str | None:
         """Reserve match keys (already hashed) for a record, all or none; return None when they are ours, else the other holder."""
         return await self._reservations.reserve(keys, holder, until)
@@ -133,7 +137,7 @@ class TableLedger:
         """Keep failures, one row for each flow, side, record and field; an older row's count goes up."""
         await self._failures.save(failures)
 
-    async def clear_failures(self, flow: str, side: Side, fields_by_record: Mapping[str, Collection[str] | None]) -> None:
+    async def clear_failures(self, flow: str, side: Side | None, fields_by_record: Mapping[str, Collection[str] | None]) -> None:
         """Remove the named fields' failures of records (None: all of the record's)."""
         await self._failures.clear(flow, side, fields_by_record)
 

@@ -157,6 +157,13 @@ class FakeLedger:
         self.bound.append(saved)
         return saved
 
+    async def forget_binding(self, binding: Binding) -> None:
+        self._step("ledger.forget_binding")
+        there = next((b for b in self.bound if b.etag == binding.etag), None)
+        if there is None:
+            raise Stale("ledger.changed_meanwhile")
+        self.bound.remove(there)
+
     async def reserve(self, keys: Sequence[str], holder: str, until: datetime) -> str | None:
         self._step("ledger.reserve")
         for key in keys:
@@ -186,11 +193,11 @@ class FakeLedger:
             self._fresh()
             self.failed[failure.flow, failure.side or "", failure.record_id, failure.field] = failure
 
-    async def clear_failures(self, flow: str, side: Side, fields_by_record: Mapping[str, Collection[str] | None]) -> None:
+    async def clear_failures(self, flow: str, side: Side | None, fields_by_record: Mapping[str, Collection[str] | None]) -> None:
         self._step("ledger.clear_failures")
         for key in list(self.failed):
             fields = fields_by_record.get(key[2], ())
-            if key[:2] == (flow, side) and key[2] in fields_by_record and (fields is None or key[3] in fields):
+            if key[:2] == (flow, side or "") and key[2] in fields_by_record and (fields is None or key[3] in fields):
                 del self.failed[key]
 
     async def failures(self, flow: str) -> Sequence[Failure]:

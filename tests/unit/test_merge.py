@@ -158,7 +158,7 @@ def test_a_refused_value_is_held_until_its_source_changes() -> None:
     assert said(decide(asked(copied(), state, "c", "a"))) == wrote(DYNAMICS, "c")
 
 
-SENT = known("a", "a", sent=printed(DYNAMICS, "b"), sent_to=DYNAMICS, sent_source=printed(CREATIO, "b"))
+SENT = known("a", "a", sent=printed(DYNAMICS, "b"), sent_to=DYNAMICS, sent_source=printed(CREATIO, "b"), sent_over=printed(DYNAMICS, "a"))
 
 
 @pytest.mark.parametrize(
@@ -192,6 +192,7 @@ def questions(draw) -> Question:
     if state is not None and draw(st.booleans()):
         to = draw(st.sampled_from([side for side in Side if row.writes(side)]))
         state = replace(state, sent=printed(to, draw(VALUES)), sent_to=to, sent_source=printed(to.other, draw(VALUES)))
+        state = replace(state, sent_over=printed(to, draw(VALUES)))
     owner, ours = draw(st.sampled_from(["creatio", "dynamics", "ask"])), draw(st.sets(st.sampled_from(list(Side))))
     return asked(row, state, draw(VALUES), draw(VALUES), owner, ours=ours)
 
@@ -211,6 +212,7 @@ def turned_state(state):
         dynamics=turned(state.creatio),
         sent=turned(state.sent),
         sent_source=turned(state.sent_source),
+        sent_over=turned(state.sent_over),
         sent_to=state.sent_to.other if state.sent_to else None,
     )
 
