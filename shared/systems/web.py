@@ -2,10 +2,11 @@
 
 What it does with an answer, in this order:
 
-    session over          renew once for all tasks, repeat once if the request has surely not run
+    session over          renew once for all tasks, repeat once if the request has surely not run; 401 to the new session: Denied
     429, 503 + Retry-After  pause everybody; repeat when the wait is short, else Transient with `retry_after`
     408, 502, 503, 504, no answer   repeat with growing, jittered waits when repeating is harmless, else Transient
     below 300, or expected        hand it to the caller
+    a way elsewhere       never followed: Denied, for the address is wrong
     anything else         the adapter's own error table decides
 
 A write that may have run is never repeated here: the plan above knows how to find out (design.md 4, laws 4 and 6).
@@ -38,6 +39,7 @@ _OK_BELOW = 300
 _THROTTLED = 429
 _BUSY = 503
 _UNAUTHORISED = 401
+_MOVED = frozenset({301, 302, 303, 307, 308})
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 _NEVER_SENDABLE = (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.CookieConflict)
@@ -202,9 +204,7 @@ class Web:
             if isinstance(answer, Response):
                 span.set_attribute("http.response.status_code", answer.status)
                 if self._login.ended(answer):
-                    await self._renew(session)
-                    if renewed or not (answer.status >= _OK_BELOW or request.harmless):
-                        raise Transient(self._code("session_expired"), system=self.system, request_id=answer.request_id)
+                    await self._begin_again(session, answer, request, renewed=renewed)
                     renewed = True
                     continue
                 if not self._is_trouble(answer, request):
@@ -215,6 +215,18 @@ class Web:
             if not self._is_throttle(answer):  # a throttle is waited out with everybody else
                 waited += wait
                 await self._sleep(wait)
+
+    async def _begin_again(self, session: int, answer: Response, request: Request, *, renewed: bool) -> None:
+        """Renew a session that ended; raise when the request must not be sent again.
+
+        A new session that is refused with 401 does not mend by asking again: wrong tenant, disabled user, no access at all.
+        """
+        if renewed and answer.status == _UNAUTHORISED:
+            said = "status 401 to a login that had just succeeded: is the account known there, enabled, and of the right tenant?"
+            raise Denied(self._code("login_failed"), said, system=self.system, request_id=answer.request_id)
+        await self._renew(session)
+        if renewed or not (answer.status >= _OK_BELOW or request.harmless):
+            raise Transient(self._code("session_expired"), system=self.system, request_id=answer.request_id)
 
     async def _wait_out_pause(self, waited: float) -> float:
         total = 0.0
@@ -268,6 +280,8 @@ class Web:
     def _judged(self, answer: Response, request: Request) -> Response:
         if answer.status < _OK_BELOW or answer.status in request.expected:
             return answer
+        if answer.status in _MOVED:
+            raise Denied(self._code("moved"), _way_elsewhere(answer), system=self.system, request_id=answer.request_id)
         raise self._error(answer)
 
     def _wait_before_repeat(self, answer: Response | TandemError, request: Request, attempt: int) -> float | None:
@@ -352,6 +366,16 @@ def _checked_origin(system: str, base_url: str) -> tuple[str, str, int | None]:
 def is_loopback(url: httpx.URL) -> bool:
     """Tell whether an address is on this machine."""
     return url.host in _LOOPBACK
+
+
+def _way_elsewhere(answer: Response) -> str:
+    """Say where a redirect leads, without path and query."""
+    try:
+        url = httpx.URL(answer.headers.get("location", ""))
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    where = f"{url.scheme}://{url.host[:80]}" if url.host else "another path"
+    return f"status {answer.status} leads to {where}"
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from shared.core.errors import Rejected, Transient
+from shared.core.errors import Denied, Rejected, Transient
 from shared.systems import web as module
 from shared.systems.web import Request
 from tests.unit.web_world import BASE, GET, OK, POST, SECRET, FakeLogin, FakeTime, Wire, web_on
@@ -32,13 +32,23 @@ async def test_a_dead_session_is_renewed_and_the_request_repeated_once(status, r
     assert wire.seen[1].headers["authorization"].endswith("-1")
 
 
-async def test_a_session_that_dies_twice_in_a_row_is_an_error():
-    """The request is not repeated for ever."""
-    wire = Wire(httpx.Response(401))
-    with pytest.raises(Transient) as caught:
-        await web_on(wire).send(GET)
-    assert caught.value.code == "dataverse.session_expired"
+@pytest.mark.parametrize(
+    ("answer", "group", "code"),
+    [
+        (httpx.Response(401), Denied, "dataverse.login_failed"),
+        (httpx.Response(302), Transient, "dataverse.session_expired"),
+        (httpx.Response(200, html="<html>Login</html>"), Transient, "dataverse.session_expired"),
+    ],
+    ids=["401", "302", "200"],
+)
+async def test_a_session_that_dies_twice_in_a_row_is_an_error(answer, group, code):
+    """The request is not repeated for ever; a 401 to a fresh session (wrong tenant, disabled user) stops the flow, after one renewal."""
+    wire, login = Wire(answer), FakeLogin()
+    with pytest.raises(group) as caught:
+        await web_on(wire, login=login).send(GET)
+    assert caught.value.code == code
     assert len(wire.seen) == 2
+    assert login.renewals == (1 if answer.status_code == 401 else 2)
 
 
 async def test_html_instead_of_data_repeats_reads_but_no_writes():

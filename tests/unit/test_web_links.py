@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from shared.core.errors import CATALOGUE, ConfigError, Denied, Rejected, TandemError, Transient
+from shared.core.errors import CATALOGUE, ConfigError, Denied, TandemError, Transient
 from shared.systems.web import Request
 from tests.unit.web_world import BASE, GET, OK, POST, SECRET, Never, Wire, web_on
 
@@ -35,11 +35,15 @@ async def test_a_relative_url_with_two_slashes_stays_on_the_origin():
 
 
 async def test_redirects_are_not_followed():
-    """A redirect is an answer to judge; its target gets nothing."""
-    wire = Wire(httpx.Response(307, headers={"Location": "https://evil.example/"}))
-    with pytest.raises(Rejected):
+    """A redirect that leads to no login means a wrong address: the flow stops, the target gets nothing and is named without its query."""
+    wire = Wire(httpx.Response(307, headers={"Location": "https://other.example/x?code=secret"}))
+    with pytest.raises(Denied) as caught:
         await web_on(wire).send(POST)
     assert len(wire.seen) == 1
+    assert (caught.value.code, caught.value.said) == ("dataverse.moved", "status 307 leads to https://other.example")
+    for location in ({}, {"Location": "/elsewhere"}, {"Location": "https://h:port/"}):
+        with pytest.raises(Denied, match="another path"):
+            await web_on(Wire(httpx.Response(308, headers=location))).send(GET)
 
 
 async def test_re_encoding_nextlink_never_happens():
@@ -83,5 +87,5 @@ async def test_errors_show_neither_bodies_nor_tokens_nor_queries():
 
 def test_every_code_of_the_transport_is_in_the_catalogue_for_each_system():
     """The codes that Web builds from the system's name exist for both systems."""
-    names = ("session_expired", "throttled", "unreachable", "unavailable", "bad_request", "bad_answer", "not_json")
+    names = ("session_expired", "login_failed", "moved", "throttled", "unreachable", "unavailable", "bad_request", "bad_answer", "not_json")
     assert [f"{s}.{n}" for s in ("creatio", "dataverse") for n in names if f"{s}.{n}" not in CATALOGUE] == []
