@@ -370,10 +370,7 @@ def is_loopback(url: httpx.URL) -> bool:
 
 def _way_elsewhere(answer: Response) -> str:
     """Say where a redirect leads, without path and query."""
-    try:
-        url = httpx.URL(answer.headers.get("location", ""))
-    except httpx.InvalidURL:
-        url = httpx.URL()
+    url = httpx.URL(answer.headers.get("location", ""))  # one that is no URL was refused by the HTTP library
     where = f"{url.scheme}://{url.host[:80]}" if url.host else "another path"
     return f"status {answer.status} leads to {where}"
 

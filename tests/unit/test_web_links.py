@@ -41,7 +41,7 @@ async def test_redirects_are_not_followed():
         await web_on(wire).send(POST)
     assert len(wire.seen) == 1
     assert (caught.value.code, caught.value.said) == ("dataverse.moved", "status 307 leads to https://other.example")
-    for location in ({}, {"Location": "/elsewhere"}, {"Location": "https://h:port/"}):
+    for location in ({}, {"Location": "/elsewhere"}):
         with pytest.raises(Denied, match="another path"):
             await web_on(Wire(httpx.Response(308, headers=location))).send(GET)
 
