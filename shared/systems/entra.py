@@ -19,6 +19,7 @@ from shared.systems.web import Response
 
 _SKEW = 300.0
 _UNAUTHORISED = 401
+_PASSING = frozenset({408, 429})
 _SERVER_ERROR = 500
 _KINDS = ("secret", "certificate", "managed_identity")
 _PUBLIC_AUTHORITY = "https://login.microsoftonline.com"
@@ -181,12 +182,15 @@ class EntraLogin:
 
 async def _translated(asking: Awaitable[Token], system: str) -> Token:
     """Wait for a token; no exception of the library gets out, and of its texts only the error number (`AADSTS7000222`)."""
-    from azure.core import exceptions as azure  # noqa: PLC0415 - as above
+    from azure import identity  # noqa: PLC0415 - as above
+    from azure.core import exceptions as azure  # noqa: PLC0415
 
     try:
         return await asking
     except (azure.ServiceRequestError, azure.ServiceResponseError, TimeoutError, OSError) as problem:
         raise Transient(f"{system}.unreachable", f"Entra: {type(problem).__name__}", system=system) from problem
+    except identity.CredentialUnavailableError as problem:  # the machine's identity endpoint hiccups while an app starts
+        raise Transient(f"{system}.unavailable", f"Entra: {type(problem).__name__}", system=system) from problem
     except azure.ClientAuthenticationError as problem:
         raise _refusal(problem, system) from problem
     except azure.AzureError as problem:
@@ -196,6 +200,6 @@ async def _translated(asking: Awaitable[Token], system: str) -> Token:
 def _refusal(problem: Any, system: str) -> TandemError:
     status = getattr(problem.response, "status_code", 0) or 0
     numbers = ", ".join(dict.fromkeys(re.findall(r"AADSTS\d+", str(problem.message)))) or type(problem).__name__
-    if status >= _SERVER_ERROR or "temporarily_unavailable" in str(problem.message):
+    if status >= _SERVER_ERROR or status in _PASSING or "temporarily_unavailable" in str(problem.message):
         return Transient(f"{system}.unavailable", f"Entra: {numbers}", system=system)
     return Denied(f"{system}.login_failed", f"Entra: {numbers}", system=system)

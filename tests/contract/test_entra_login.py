@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from azure.core.exceptions import ServiceRequestError
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
+from azure.identity import CredentialUnavailableError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -122,18 +123,46 @@ async def test_entra_in_trouble_is_transient(entra):
     assert caught.value.code == "dataverse.unavailable"
 
 
+class Failing:
+    """A credential that raises."""
+
+    def __init__(self, problem):
+        self._problem = problem
+
+    async def get_token(self, *scopes):
+        raise self._problem
+
+    async def close(self):
+        pass
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+async def test_entra_that_asks_to_wait_is_transient(status):
+    """Too many requests and a time-out at Entra pass by themselves, like its server errors: nobody has to be called."""
+
+    class Refusal:
+        status_code, reason, headers = status, "", {}
+
+        def text(self, encoding=None):
+            return ""
+
+    problem = ClientAuthenticationError("Authentication failed", response=Refusal())
+    with pytest.raises(Transient) as caught:
+        await EntraLogin(lambda: Failing(problem), "scope").headers()
+    assert caught.value.code == "dataverse.unavailable"
+
+
+async def test_a_managed_identity_that_hiccups_is_transient():
+    """The identity endpoint of the machine is not always there when an app starts: it is asked again, the flow goes on."""
+    with pytest.raises(Transient) as caught:
+        await EntraLogin(lambda: Failing(CredentialUnavailableError("IMDS did not answer")), "scope").headers()
+    assert (caught.value.code, caught.value.said) == ("dataverse.unavailable", "Entra: CredentialUnavailableError")
+
+
 async def test_an_authority_that_is_not_there_is_transient():
     """No connection to Entra is `unreachable`."""
-
-    class Quick:
-        async def get_token(self, *scopes):
-            raise ServiceRequestError("no route")
-
-        async def close(self):
-            pass
-
     with pytest.raises(Transient) as caught:
-        await EntraLogin(Quick, "scope").headers()
+        await EntraLogin(lambda: Failing(ServiceRequestError("no route")), "scope").headers()
     assert caught.value.code == "dataverse.unreachable"
 
 
