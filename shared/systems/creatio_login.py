@@ -162,9 +162,12 @@ class FormsLogin:
         await self._once.run(self._log_in)
 
     def ended(self, response: Response) -> bool:
-        """Tell whether the session is over. A 403 without JSON is a bad CSRF token, if the session has worked before (creatio.md 1.2)."""
+        """Tell whether the session is over. So does a 403, whatever its body, if the session has worked before (creatio.md 1.2, 1.3).
+
+        It is a bad CSRF token or a session that idled out; after one new login a 403 is what it says, a lack of rights.
+        """
         if response.status == _FORBIDDEN:
-            return self._proven and response.content.lstrip()[:1] not in (b"{", b"[")
+            return self._proven
         over = session_over(response)
         self._proven = self._proven or (not over and response.status < _OK_BELOW)
         return over

@@ -118,6 +118,21 @@ async def test_forgetting_bpmcsrf_after_re_login(site: Site) -> None:
     assert await logins(site) == 2
 
 
+async def test_a_403_with_json_after_an_idle_time(site: Site) -> None:
+    """Creatio.md 1.3: a session that idled out may answer 403 with JSON: one new login and the work goes on; a second 403 is Denied."""
+    adapter = site.creatio(auth="forms")
+    await walk(adapter)
+    refusal = {"kind": "status", "status": 403, "path": "Account"}
+    await site.chaos({**refusal, "times": 1})
+    await walk(adapter)
+    assert await logins(site) == 2
+    await site.chaos(refusal)
+    with pytest.raises(Denied) as caught:
+        await walk(adapter)
+    assert caught.value.code == "creatio.denied"
+    assert await logins(site) == 3
+
+
 async def test_a_403_right_after_the_login_stops_the_flow(site: Site) -> None:
     """A CSRF refusal that a fresh login does not cure is a lack of rights or a wrong set-up: Denied, and no login loop."""
     await site.chaos({"kind": "csrf"})
