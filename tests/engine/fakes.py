@@ -103,7 +103,7 @@ class FakeLedger:
     async def take_slot(self, system: str, holder: str, slots: int, until: datetime) -> str | None:
         self._step("ledger.take_slot")
         for number in range(slots):
-            if (system, number) not in self.slots:
+            if self.slots.get((system, number), ("", self._now()))[1] <= self._now():
                 self.slots[system, number] = (holder, until)
                 return str(number)
         return None

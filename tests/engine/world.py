@@ -145,7 +145,6 @@ class World:
                 await self.poller.run_message(message)
         except Crash:
             self.queues.messages.append((self.clock() + timedelta(minutes=10), queue, message))
-            self.ledger.slots.clear()
             self.start()
 
     async def cycle(self, times: int = 1) -> None:

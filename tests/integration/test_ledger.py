@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from shared.core.binding import Binding, BindingState
-from shared.core.errors import TandemError, Transient
+from shared.core.errors import Stale, TandemError, Transient
 from shared.core.records import Side, Stamp
 from shared.ledger import tables
 from shared.ledger.storage import Account, Storage
@@ -62,7 +62,7 @@ async def test_a_binding_comes_back_whole_from_either_side(ledger: TableLedger) 
         reserved=("k1", "k2"),
         note="first",
         fields={
-            "Name": replace(field_state(1), sent="s", sent_to=Side.DYNAMICS, refused="r", pending=True),
+            "Name": replace(field_state(1), sent="s", sent_to=Side.DYNAMICS, sent_source="f", sent_over="o", refused="r", pending=True),
             "Zip": field_state(2),
         },
     )
@@ -71,6 +71,18 @@ async def test_a_binding_comes_back_whole_from_either_side(ledger: TableLedger) 
     assert await ledger.bindings(FLOW, Side.CREATIO, ["c1", "missing"]) == {"c1": saved}
     assert await ledger.bindings(FLOW, Side.DYNAMICS, ["d1", "missing"]) == {"d1": saved}
     assert await ledger.bindings("other.flow", Side.CREATIO, ["c1"]) == {}
+
+
+async def test_a_forgotten_binding_sets_both_ids_free(ledger: TableLedger) -> None:
+    """After a binding was forgotten its ids can be bound anew; one that moved meanwhile is not forgotten."""
+    [first] = await save(ledger, binding("c1", "d1"))
+    [moved] = await save(ledger, replace(first, note="moved"))
+    with pytest.raises(Stale):
+        await ledger.forget_binding(first)
+    await ledger.forget_binding(moved)
+    assert await ledger.bindings(FLOW, Side.DYNAMICS, ["d1"]) == {}
+    [again] = await save(ledger, binding("c2", "d1"))
+    assert (await ledger.bindings(FLOW, Side.DYNAMICS, ["d1"]))["d1"] == again
 
 
 async def test_of_two_writers_one_wins(ledger: TableLedger) -> None:
