@@ -37,7 +37,7 @@ class Answer:
 class Asked:
     """What a request was about, as far as its error must name it.
 
-    `part` tells a part of a batch from a whole request: a refusal of one part is the record's own. `values` are masked in texts.
+    `part` tells a part of a batch from a whole request. `values` are masked in texts.
     """
 
     entity: str = ""
@@ -45,6 +45,11 @@ class Asked:
     writes: bool = False
     part: bool = False
     values: Sequence[Value] = ()
+
+    @property
+    def own(self) -> bool:
+        """Tell whether a refusal is one record's own: a write among others. A refused read lacks a right for the whole object."""
+        return self.part and self.writes
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ def _by_status(answer: Answer, asked: Asked, facts: _Facts, text: str) -> Tandem
     elif status in _OUT_OF_ORDER:
         found = facts.make(Transient, "unavailable", retry_after=answer.retry_after)
     elif status == _FORBIDDEN:
-        found = facts.make(Rejected, "refused") if asked.part else facts.make(Denied, "denied")
+        found = facts.make(Rejected, "refused") if asked.own else facts.make(Denied, "denied")
     elif answer.html and status == _NOT_FOUND and not asked.part:
         found = replace(facts, said=_WRONG_PREFIX).make(Denied, "not_json")
     elif answer.html and status < _OK_BELOW:
@@ -166,14 +171,13 @@ def _by_text(text: str, facts: _Facts) -> TandemError | None:
 
 
 def _by_rest(answer: Answer, asked: Asked, facts: _Facts, text: str) -> TandemError:
-    own = asked.part and asked.writes  # a write of one record among others: the refusal is the record's own
     if _NO_RIGHT.search(text):
-        return facts.make(Rejected, "refused") if own else facts.make(Denied, "denied")
+        return facts.make(Rejected, "refused") if asked.own else facts.make(Denied, "denied")
     if answer.status == _NOT_FOUND:
         return facts.make(Rejected, "not_found" if asked.part else "unknown_entity")
     if _OK_BELOW <= answer.status < _SERVER_ERROR:
         return facts.make(Rejected, "bad_request")
-    return facts.make(Rejected, "refused") if own else facts.make(Transient, "unavailable")
+    return facts.make(Rejected, "refused") if asked.own else facts.make(Transient, "unavailable")
 
 
 def about(error: TandemError, entity: str, record_id: str) -> TandemError:

@@ -141,6 +141,14 @@ async def test_a_part_that_is_html_or_text_is_that_parts_error() -> None:
     assert all(isinstance(found[one], Row) for one in ids[15:])
 
 
+async def test_a_read_part_that_is_refused_stops_the_flow() -> None:
+    """A 403 for one read of a batch is a right for the object that is missing: it concerns all records, so nothing goes on quietly."""
+    part = {"id": "1", "status": 403, "headers": {}, "body": {"error": {"message": "no"}}}
+    with pytest.raises(Denied) as caught:
+        await adapter_for(lambda _: httpx.Response(200, json={"responses": [part]})).read("Account", [ONE], ["Name"])
+    assert caught.value.code == "creatio.denied"
+
+
 async def test_parts_left_out_were_not_executed() -> None:
     """Creatio.md 2.5: a write that is absent from the answer has not run: Transient, while the answered ones have their results."""
     closing = {"value": [row(ONE, Name="a")]}

@@ -283,6 +283,8 @@ TABLE: list[tuple[int, Any, Asked, type[TandemError], str, str]] = [
     (200, {"error": {"message": "late failure"}}, WRITE, Rejected, "refused", ""),
     (403, None, WHOLE, Denied, "denied", ""),
     (403, odata("no"), WRITE, Rejected, "refused", ""),
+    (403, odata("no"), READ, Denied, "denied", ""),
+    (403, None, READ, Denied, "denied", ""),
     (404, odata("not there"), WRITE, Rejected, "not_found", ""),
     (404, odata("not there"), WHOLE, Rejected, "unknown_entity", ""),
     (404, {"Message": "No HTTP resource was found that matches the request URI 'x'."}, READ, Rejected, "unknown_entity", ""),
