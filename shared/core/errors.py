@@ -199,7 +199,7 @@ _catalogue(
 _catalogue(
     "sync.unseen_row",
     "A change was announced but the record could not be read, and nothing says that it was deleted.",
-    "Check the record rights of the integration user; the record is left alone.",
+    "Check whether the record was deleted, then the record rights of the integration user; the record is left alone.",
 )
 _catalogue(
     "sync.internal",

@@ -192,7 +192,12 @@ def _read_id(raw: Any) -> str:
 
 
 def _read_integer(raw: Any) -> int:
-    if isinstance(raw, bool) or not isinstance(raw, (int, Decimal)) or raw != int(raw):
+    if (
+        isinstance(raw, bool)
+        or not isinstance(raw, (int, Decimal))
+        or (isinstance(raw, Decimal) and not raw.is_finite())
+        or raw != int(raw)
+    ):
         raise ValueError(f"got {type(raw).__name__}, allowed a whole number")
     return int(raw)
 
@@ -232,7 +237,10 @@ def read_time(raw: Any) -> datetime:
     time = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", raw))
     if time.tzinfo is None:
         raise ValueError("got a time without zone, allowed a time with Z or an offset")
-    return time.astimezone(UTC) if time.year > 1 else time.replace(tzinfo=UTC)
+    try:
+        return time.astimezone(UTC) if time.year > 1 else time.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("got a time outside the years 1 to 9999") from None
 
 
 _READERS: dict[ColumnType, Callable[[Any], Scalar]] = {

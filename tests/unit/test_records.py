@@ -206,3 +206,11 @@ def test_each_side_is_opposite_the_other() -> None:
     """Going over twice comes back."""
     assert [side.other for side in Side] == list(reversed(Side))
     assert all(side.other.other is side for side in Side)
+
+
+def test_values_beyond_all_bounds_are_value_errors() -> None:
+    """A time that leaves the calendar when it becomes UTC, and an infinite whole number, are told as any wrong value is."""
+    with pytest.raises(ValueError, match="years 1 to 9999"):
+        read_time("9999-12-31T23:59:59-05:00")
+    with pytest.raises(ValueError, match="whole number"):
+        normalise(Decimal("Infinity"), Column("Employees", ColumnType.INTEGER), side_without_null=False)
