@@ -186,8 +186,9 @@ class Creatio:
     async def _list_users(self) -> Mapping[str, str]:
         found: dict[str, str] = {}
         try:
-            rows = self._service.all_rows(_USERS, ("Id", "ContactId"), where=_USER_FILTER, expand=users_expand(), page_size=self._page_size)
-            async for row in rows:
+            columns, expand = ("Id", "ContactId"), users_expand()
+            asked = self._service.all_rows(_USERS, columns, where=_USER_FILTER, expand=expand, page_size=self._page_size, optional=True)
+            async for row in asked:
                 contact = row.get("Contact")
                 contact_id = read_id(contact) if isinstance(contact, Mapping) else None
                 email = contact.get("Email") if isinstance(contact, Mapping) else None
@@ -222,7 +223,7 @@ class Creatio:
             return
         url = collection_url(_USERS, select=("Id", "ContactId"), where=text_filter("Name", self._login_name), top=1)
         try:
-            rows, _ = await self._service.rows(url, _USERS)
+            rows, _ = await self._service.rows(url, _USERS, optional=True)
         except Transient:
             return  # asked again with the next read
         except TandemError as error:

@@ -37,7 +37,8 @@ class Answer:
 class Asked:
     """What a request was about, as far as its error must name it.
 
-    `part` tells a part of a batch from a whole request. `values` are masked in texts.
+    `part` tells a part of a batch from a whole request. `values` are masked in texts. `optional` marks a set that many sites close:
+    a 500 in JSON is their refusal, which lasts.
     """
 
     entity: str = ""
@@ -45,6 +46,7 @@ class Asked:
     writes: bool = False
     part: bool = False
     values: Sequence[Value] = ()
+    optional: bool = False
 
     @property
     def own(self) -> bool:
@@ -177,7 +179,7 @@ def _by_rest(answer: Answer, asked: Asked, facts: _Facts, text: str) -> TandemEr
         return facts.make(Rejected, "not_found" if asked.part else "unknown_entity")
     if _OK_BELOW <= answer.status < _SERVER_ERROR:
         return facts.make(Rejected, "bad_request")
-    return facts.make(Rejected, "refused") if asked.own else facts.make(Transient, "unavailable")
+    return facts.make(Rejected, "refused") if asked.own or asked.optional else facts.make(Transient, "unavailable")
 
 
 def about(error: TandemError, entity: str, record_id: str) -> TandemError:

@@ -8,6 +8,7 @@ from shared.systems.creatio_errors import Answer, Asked, about, answer_of, bad_a
 from shared.systems.creatio_wire import MOST_PARTS, Part, Rows, build_batch, chunks, collection_url, link_url, parse_batch, read_rows
 from shared.systems.web import Request, Response, Web
 
+_SERVER_ERROR = 500
 # No IEEE754Compatible on either side: decimals go and come as plain JSON numbers (creatio.md 2.2).
 _READ = {"Accept": "application/json"}
 _BATCH = {"Accept": "application/json", "Content-Type": "application/json", "Prefer": "continue-on-error"}
@@ -30,25 +31,25 @@ class Service:
         response = await self._web.send(Request("GET", f"{self._root}/$metadata", {"Accept": "application/xml"}))
         return response.content
 
-    async def rows(self, url: str, entity: str) -> tuple[Rows, Response]:
-        """Return one page of rows by its URL relative to the root, or by a server's link."""
+    async def rows(self, url: str, entity: str, *, optional: bool = False) -> tuple[Rows, Response]:
+        """Return one page of rows by its URL relative to the root, or by a server's link; `optional` as in `Asked`."""
         target = link_url(url, self._root)
-        response = await self._send(Request("GET", target, _READ), entity)
-        body = _body(response, Asked(entity))
+        expected = frozenset({_SERVER_ERROR}) if optional else frozenset[int]()
+        response = await self._send(Request("GET", target, _READ, expected=expected), entity)
+        body = _body(response, Asked(entity, optional=optional))
         try:
             return read_rows(body), response
         except ValueError as problem:
             raise bad_answer(str(problem), entity, request_id=response.request_id) from None
 
     async def all_rows(
-        self, entity: str, select: Iterable[str], *, where: str = "", expand: str = "", page_size: int
+        self, entity: str, select: Iterable[str], *, where: str = "", expand: str = "", page_size: int, optional: bool = False
     ) -> AsyncIterator[Any]:
         """Yield all rows of a set in the order of Id, page by page, also where the server cuts pages shorter than asked."""
         names, skip, links, begins = tuple(select), 0, set[str](), set[str]()
         while True:
-            page, _ = await self.rows(
-                collection_url(entity, select=names, where=where, expand=expand, order="Id", top=page_size, skip=skip, count=True), entity
-            )
+            url = collection_url(entity, select=names, where=where, expand=expand, order="Id", top=page_size, skip=skip, count=True)
+            page, _ = await self.rows(url, entity, optional=optional)
             begin = str(page.rows[0].get("Id")) if page.rows else ""
             if begin in begins:
                 raise bad_answer("a page came a second time", entity)
@@ -62,7 +63,7 @@ class Service:
                 if page.link in links:
                     raise bad_answer("a next link came a second time", entity)
                 links.add(page.link)
-                page, _ = await self.rows(page.link, entity)
+                page, _ = await self.rows(page.link, entity, optional=optional)
             short = len(page.rows) < page_size if page.count is None else skip >= page.count
             if not page.rows or short:
                 return

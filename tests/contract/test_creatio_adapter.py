@@ -218,6 +218,29 @@ async def test_hidden_system_tables_give_no_users(doors: Doors) -> None:
         assert (await adapter.write("Account", [create({"Name": "Acme"})]))[0].error is None
 
 
+async def test_user_tables_closed_with_a_server_error_give_no_users(site: Site) -> None:
+    """A site may close its system tables with a 500 in JSON: that is no outage, so it is asked once, and reading and writing go on."""
+    await site.chaos({"kind": "status", "status": 500, "path": "SysAdminUnit"})
+    adapter = site.creatio(auth="forms", login_name="integration")
+    assert await adapter.users() == {}
+    await site.reset_counts()
+    assert await adapter.users() == {}
+    for _ in range(2):
+        assert (await adapter.write("Account", [create({"Name": "Acme"})]))[0].error is None
+    assert (await site.counts())["by"].get("GET SysAdminUnit") == 1  # who we are, once
+
+
+@pytest.mark.parametrize("status", [502, 503])
+async def test_users_in_an_outage_are_asked_for_again(site: Site, status: int) -> None:
+    """An outage is no closed table: it is told, and the users are there when it is over."""
+    await site.chaos({"kind": "status", "status": status, "path": "SysAdminUnit"})
+    adapter = site.creatio()
+    with pytest.raises(Transient):
+        await adapter.users()
+    await site.chaos()
+    assert ADA in await adapter.users()
+
+
 async def test_who_changed_a_row_is_known_by_login_name(site: Site) -> None:
     """With forms login the integration user's contact is looked up, so that a first read tells its rows from those of people."""
     mine, other = await site.seed([{"Name": "mine", "ModifiedById": INTEGRATION}, {"Name": "other", "ModifiedById": ADA}])
