@@ -4,9 +4,11 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from shared.core.errors import Denied, Rejected, TandemError, Transient
 from shared.core.records import ChangePage, Entity, Row, Value, Write, WriteResult, is_empty, is_guid
@@ -40,6 +42,7 @@ _MOST_HITS = 50
 _USERS = "SysAdminUnit"
 _USERS_SECONDS = 300.0
 _USER_FILTER = "SysAdminUnitTypeValue eq 4 and Active eq true"
+_T = TypeVar("_T")
 _log = logging.getLogger("tandem.creatio")
 
 
@@ -64,7 +67,7 @@ class Creatio:
         login_name: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._service = Service(web, app_prefix)
+        self._service = Service(web, app_prefix, monotonic)
         self._schema = Schema(self._service, seconds=csdl_seconds, page_size=page_size, monotonic=monotonic)
         self._page_size = page_size
         self._overlap = timedelta(seconds=overlap_seconds)
@@ -117,7 +120,9 @@ class Creatio:
 
         Raises what concerns all records (Denied, unknown column or object); a filter that fails otherwise is its records' error.
         """
-        model = await self._model(entity, columns)
+        return await self._with_model(entity, columns, partial(self._read_all, ids, columns))
+
+    async def _read_all(self, ids: Collection[str], columns: Collection[str], model: Model) -> Mapping[str, Row | TandemError]:
         us = await self._whoami()
         wanted = sorted({one.lower() for one in ids if is_guid(one)})
         found: dict[str, Row | TandemError] = {}
@@ -129,8 +134,17 @@ class Creatio:
         """Find records whose columns equal each key, one list a key, at most 50 hits; a key with an empty part finds nothing.
 
         Many keys share a filter. Where it is not clear which key a row belongs to, or a page is full, those keys are asked singly.
+        A hit that can't be read must not look like no hit: Rejected `bad_row`, with the hit's id when only one key was asked for.
         """
-        model = await self._model(entity, {*columns, *(name for key in keys for name in key)})
+        named = {*columns, *(name for key in keys for name in key)}
+        try:
+            return await self._with_model(entity, named, partial(self._find_all, keys, columns))
+        except Rejected as error:
+            if error.code == "creatio.bad_row" and len(keys) > 1:
+                error.record_id = ""  # it concerns one key of many: ask them one by one to learn which
+            raise
+
+    async def _find_all(self, keys: Sequence[Mapping[str, Value]], columns: Collection[str], model: Model) -> Sequence[Sequence[Row]]:
         us = await self._whoami()
         places = [place for place, key in enumerate(keys) if key and not any(is_empty(value) for value in key.values())]
         filters = {place: _key_filter(keys[place], model) for place in places}
@@ -211,6 +225,15 @@ class Creatio:
                 raise unknown_column(entity, name)
         return model
 
+    async def _with_model(self, entity: str, columns: Collection[str], ask: Callable[[Model], Awaitable[_T]]) -> _T:
+        """Ask with cached metadata; once more with fresh metadata when a column is told to be unknown (creatio.md 9.14)."""
+        try:
+            return await ask(await self._model(entity, columns))
+        except Rejected as error:
+            if error.code != "creatio.unknown_column":
+                raise
+        return await ask(await self._model(entity, columns))
+
     async def _whoami(self) -> str:
         """Return the integration user's contact id, "" while it is not known."""
         if not self._contact and self._login_name:
@@ -243,7 +266,7 @@ class Creatio:
             except (Transient, Rejected) as error:
                 self._schema.heed(error)
                 if error.field or error.code == "creatio.unknown_entity":
-                    raise  # a column or the object itself: it concerns all records
+                    raise self._service.patient(error) from None  # a column or the object itself: it concerns all records
                 found |= dict.fromkeys(group, error)
                 continue
             rows = parsed_rows(page.rows, columns, model, us)
@@ -273,7 +296,7 @@ class Creatio:
             return [rows_of(answer, Asked(model.name)) for answer in answers]
         except TandemError as error:
             self._schema.heed(error)
-            raise
+            raise self._service.patient(error) from None
 
     def _sorted_out(
         self,
@@ -319,7 +342,7 @@ class Creatio:
         for result in results:
             if result.error is not None:
                 self._schema.heed(result.error)
-        return results, None
+        return [replace(one, error=self._service.patient(one.error)) if one.error else one for one in results], None
 
     async def _second_look(self, model: Model, ids: Sequence[str], columns: Collection[str], us: str) -> Mapping[str, Row | TandemError]:
         if not ids:

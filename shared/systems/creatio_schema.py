@@ -76,7 +76,7 @@ class Schema:
             raise Transient("creatio.not_json", str(problem), system=SYSTEM) from None
         if model is None:
             self.drop()  # it may be published in a minute
-            raise unknown_entity(entity)
+            raise self._service.patient(unknown_entity(entity))
         return model
 
     async def _options_of(self, lookup: str) -> Mapping[str, str]:

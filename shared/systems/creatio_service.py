@@ -1,6 +1,7 @@
 """Creatio's OData service as requests and answers: one place that knows the root, the headers and how whole requests fail."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from shared.core.errors import TandemError, Transient
@@ -9,6 +10,7 @@ from shared.systems.creatio_wire import MOST_PARTS, Part, Rows, build_batch, chu
 from shared.systems.web import Request, Response, Web
 
 _SERVER_ERROR = 500
+_PUBLISH_SECONDS = 300.0
 # No IEEE754Compatible on either side: decimals go and come as plain JSON numbers (creatio.md 2.2).
 _READ = {"Accept": "application/json"}
 _BATCH = {"Accept": "application/json", "Content-Type": "application/json", "Prefer": "continue-on-error"}
@@ -22,8 +24,10 @@ def creatio_error(response: Response) -> TandemError:
 class Service:
     """The OData service below one site; `app_prefix` is `/0` on .NET Framework and empty on .NET (creatio.md 2.1)."""
 
-    def __init__(self, web: Web, app_prefix: str) -> None:
+    def __init__(self, web: Web, app_prefix: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._web = web
+        self._monotonic = monotonic
+        self._seen: dict[str, float] = {}
         self._root = f"{app_prefix.strip('/')}/odata".lstrip("/")
 
     async def metadata(self) -> bytes:
@@ -38,9 +42,24 @@ class Service:
         response = await self._send(Request("GET", target, _READ, expected=expected), entity)
         body = _body(response, Asked(entity, optional=optional))
         try:
-            return read_rows(body), response
+            rows = read_rows(body)
         except ValueError as problem:
             raise bad_answer(str(problem), entity, request_id=response.request_id) from None
+        self._seen[entity] = self._monotonic()
+        return rows, response
+
+    def patient(self, error: TandemError) -> TandemError:
+        """Return an error as it stands, except for an object that answered less than five minutes ago: it is Transient.
+
+        While somebody publishes, OData forgets objects for a minute or two (creatio.md 2.1).
+        """
+        seen = self._seen.get(error.entity)
+        if error.code != "creatio.unknown_entity" or seen is None or self._monotonic() - seen >= _PUBLISH_SECONDS:
+            return error
+        said = "an object that answered a few minutes ago is not known: somebody may be publishing"
+        return Transient(
+            "creatio.unavailable", said, system="creatio", entity=error.entity, record_id=error.record_id, request_id=error.request_id
+        )
 
     async def all_rows(
         self, entity: str, select: Iterable[str], *, where: str = "", expand: str = "", page_size: int, optional: bool = False
@@ -74,9 +93,12 @@ class Service:
         response = await self._send(request, entity)
         body = _body(response, Asked(entity))
         try:
-            return parse_batch(body, len(parts), response.request_id)
+            answers = parse_batch(body, len(parts), response.request_id)
         except ValueError as problem:
             raise bad_answer(str(problem), entity, request_id=response.request_id) from None
+        if any(answer is not None and not failed(answer) for answer in answers):
+            self._seen[entity] = self._monotonic()
+        return answers
 
     async def gets(self, urls: Sequence[str], entity: str) -> list[Answer | None]:
         """Read many URLs, up to 100 in a request."""
@@ -89,7 +111,7 @@ class Service:
         try:
             return await self._web.send(request)
         except TandemError as error:
-            raise about(error, entity, "") from error
+            raise self.patient(about(error, entity, "")) from error
 
     async def close(self) -> None:
         """Close the connections."""

@@ -335,6 +335,70 @@ async def test_a_new_column_is_found_after_the_old_metadata_failed() -> None:
     assert found.values == {"UsrNew": "x"}
 
 
+async def test_a_column_that_is_away_for_a_moment_is_asked_for_again() -> None:
+    """While somebody publishes, a column of the metadata may be unknown: asked once more it is there, and a lasting loss is told."""
+    part = {"id": "1", "status": 400, "body": {"error": {"message": "Could not find a property named 'Name' on type 'T'."}}}
+    good = {"id": "1", "status": 200, "body": {"value": [row()]}}
+    answers = [part, good, part, part]
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"responses": [answers.pop(0)]})
+
+    adapter = adapter_for(answer)
+    assert isinstance((await adapter.read("Account", [ONE], ["Name"]))[ONE], Row)
+    with pytest.raises(Rejected) as caught:
+        await adapter.find("Account", [{"Name": "a"}], ["Name"])
+    assert (caught.value.code, caught.value.field) == ("creatio.unknown_column", "Name")
+    assert not answers
+
+
+async def test_an_object_that_is_away_while_somebody_publishes_is_waited_for() -> None:
+    """Creatio.md 2.1: an object that answered less than five minutes ago is Transient when it is unknown; after that it is Rejected."""
+    now = 1000.0
+    gone = False
+    body = {"Message": "No HTTP resource was found that matches the request URI 'x'."}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith("$batch"):
+            return httpx.Response(404, json=body) if gone else httpx.Response(200, json={"value": []})
+        return httpx.Response(200, json={"responses": [{"id": "1", "status": 404, "body": body}]})
+
+    def asks(adapter: Creatio) -> list[Any]:
+        return [walk(adapter), adapter.read("Account", [ONE], ["Name"]), adapter.find("Account", [{"Name": "a"}], ["Name"])]
+
+    adapter = adapter_for(answer, monotonic=lambda: now)
+    await walk(adapter)
+    gone = True
+    for later, group in ((1299.0, Transient), (1300.0, Rejected)):
+        now = later
+        for ask in asks(adapter):
+            with pytest.raises(group) as caught:
+                await ask
+            assert caught.value.code == ("creatio.unavailable" if group is Transient else "creatio.unknown_entity")
+    for ask in asks(adapter_for(answer)):  # never seen: a wrong name in a mapping
+        with pytest.raises(Rejected):
+            await ask
+
+
+async def test_a_hit_that_can_not_be_read_is_told_with_its_id_for_one_key() -> None:
+    """One odd row spoils only its own key: asked for many keys no record is named, asked for that key the row is, others are found."""
+    odd = row(TWO, Name="b", ModifiedOn="0001-01-01T00:00:00Z")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        responses = []
+        for part in json.loads(request.content)["requests"]:
+            rows = [one for one in (row(), odd) if f"Name%20eq%20'{one['Name']}'" in part["url"]]
+            responses.append({"id": part["id"], "status": 200, "body": {"value": rows}})
+        return httpx.Response(200, json={"responses": responses})
+
+    adapter = adapter_for(answer)
+    for keys, named in (([{"Name": "a"}, {"Name": "b"}], ""), ([{"Name": "b"}], TWO)):
+        with pytest.raises(Rejected) as caught:
+            await adapter.find("Account", keys, ["Name"])
+        assert (caught.value.code, caught.value.record_id) == ("creatio.bad_row", named)
+    assert [one.id for one in (await adapter.find("Account", [{"Name": "a"}], ["Name"]))[0]] == [ONE]
+
+
 @pytest.mark.parametrize("content", [b"", b"<html></html>", b"<a", b"{}", b'<!DOCTYPE x [<!ENTITY a "b">]><x/>', b"\xff\xfe"])
 async def test_metadata_that_is_none_is_transient(content: bytes) -> None:
     """A metadata document that is no CSDL is an error by code, and is asked for again at the next try."""
