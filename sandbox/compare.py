@@ -51,7 +51,7 @@ class Comparison:
 async def compare(services: Services, flow: str, creatio: Control, dynamics: Control) -> Comparison:
     """Read both sides of a flow whole and compare them; every record must have its partner."""
     mapping = services.mapping(flow)
-    desk, unknown = await open_desk(services, mapping)
+    desk, unknown = await open_desk(services, mapping, services.settings(mapping.flow, {}))
     if unknown:
         raise LookupError(f"the mapping names columns that are not there: {', '.join(sorted(unknown))}")
     rows = {

@@ -225,6 +225,10 @@ async def test_law_4_a_normalisation_by_the_server_is_not_written_back(world):
 
     assert (world.creatio.value(record, "Zip"), world.dynamics.value(twin, "zip")) == ("cd", "CD")
 
+    world.dynamics.edit_as_user(twin, telephone1="9")
+    await world.cycle(2)
+    assert (world.creatio.value(record, "Zip"), world.creatio.value(record, "Phone")) == ("cd", "9")
+
 
 async def test_law_5_an_edit_between_our_write_and_the_next_poll_survives(world):
     """The row was last written by us and then by a user before anyone polled: the user's value travels."""

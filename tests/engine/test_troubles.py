@@ -341,3 +341,22 @@ async def test_a_record_whose_write_fails_for_ever_becomes_a_failure(world):
 
     assert ("", "dataverse.unavailable") in world.failure_codes()
     assert await world.ledger.open_batches(FLOW) == []
+
+
+async def test_a_crash_while_a_batch_is_put_off_loses_no_message(world):
+    """The worker dies before the batch's next message is sent: the old message still counts, nothing waits for watch."""
+    record, twin = await world.pair()
+    world.creatio.edit_as_user(record, Zip="5")
+    await world.poll()
+    down, died = iter([True]), iter([True])
+
+    def step(name: str) -> None:
+        if name == "dataverse.read" and next(down, False):
+            raise Transient("dataverse.unavailable", system="dataverse")
+        if name == "queues.send" and next(died, False):
+            raise Crash
+
+    world.on_step = step
+    await world.drain()
+
+    assert world.dynamics.value(twin, "zip") == "5"
