@@ -9,7 +9,7 @@ from shared.core.work import Batch, BatchItem, RunKind
 from shared.engine.create import target_id
 from shared.engine.poll import send_batches
 from tests.engine.fakes import Crash
-from tests.engine.world import guid
+from tests.engine.world import FLOW, guid
 
 
 async def test_law_6_a_crash_after_the_create_makes_no_second_record(world):
