@@ -2,7 +2,7 @@
 
 What it does with an answer, in this order:
 
-    session over          renew once for all tasks, repeat once if the request has surely not run; 401 to the new session: Denied
+    session over          renew once for all tasks, repeat once if it has surely not run; 401 to three new ones: Denied
     429, 503 + Retry-After  pause everybody; repeat when the wait is short, else Transient with `retry_after`
     408, 502, 503, 504, no answer   repeat with growing, jittered waits when repeating is harmless, else Transient
     below 300, or expected        hand it to the caller
@@ -39,6 +39,7 @@ _OK_BELOW = 300
 _THROTTLED = 429
 _BUSY = 503
 _UNAUTHORISED = 401
+_REFUSALS = 3
 _MOVED = frozenset({301, 302, 303, 307, 308})
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
@@ -162,6 +163,7 @@ class Web:
         self._most_retry_after = most_retry_after
         self._answer_within = answer_within
         self._session = 0
+        self._refused: set[int] = set()
         self._renewing = asyncio.Lock()
         self.pace = Pace(start=concurrency, most=most_concurrency, monotonic=monotonic)
         self._tracer = trace.get_tracer("tandem.systems")
@@ -207,6 +209,8 @@ class Web:
                     await self._begin_again(session, answer, request, renewed=renewed)
                     renewed = True
                     continue
+                if answer.status < _OK_BELOW:
+                    self._refused.clear()
                 if not self._is_trouble(answer, request):
                     return self._judged(answer, request)
             wait = self._wait_before_repeat(answer, request, attempt)
@@ -219,9 +223,12 @@ class Web:
     async def _begin_again(self, session: int, answer: Response, request: Request, *, renewed: bool) -> None:
         """Renew a session that ended; raise when the request must not be sent again.
 
-        A new session that is refused with 401 does not mend by asking again: wrong tenant, disabled user, no access at all.
+        New sessions that are refused with 401 one after the other do not mend: wrong tenant, disabled user, no access at all. A single
+        one may have been ended by another login of the same user.
         """
         if renewed and answer.status == _UNAUTHORISED:
+            self._refused.add(session)
+        if len(self._refused) >= _REFUSALS:
             said = "status 401 to a login that had just succeeded: is the account known there, enabled, and of the right tenant?"
             raise Denied(self._code("login_failed"), said, system=self.system, request_id=answer.request_id)
         await self._renew(session)
