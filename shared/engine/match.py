@@ -113,7 +113,7 @@ class Match:
         try:
             return (await system.find(entity, [key.columns], columns))[0]
         except Rejected as error:
-            if not error.record_id:
+            if error.code.endswith(".unknown_entity"):  # no key can ever be asked: the flow stops
                 raise
             job.fail(error, Outcome.FAILED)
             return []
