@@ -16,6 +16,7 @@ from shared.core.mapping import AnyRow
 from shared.core.plan import Desk, value_on
 from shared.core.records import Column, ColumnType, Entity, Row, Side, Stamp, normalise
 from shared.core.rules import State, convert, same
+from shared.core.work import FlowSettings
 from shared.engine.desk import open_desk, with_references
 from shared.engine.services import Services
 
@@ -51,7 +52,7 @@ class Comparison:
 async def compare(services: Services, flow: str, creatio: Control, dynamics: Control) -> Comparison:
     """Read both sides of a flow whole and compare them; every record must have its partner."""
     mapping = services.mapping(flow)
-    desk, unknown = await open_desk(services, mapping, services.settings(mapping.flow, {}))
+    desk, unknown = await open_desk(services, mapping, FlowSettings(flow))
     if unknown:
         raise LookupError(f"the mapping names columns that are not there: {', '.join(sorted(unknown))}")
     rows = {
