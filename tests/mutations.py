@@ -96,8 +96,10 @@ FAULTS = (
     Fault(13, "a refused value is sent again", "core/merge.py", "if state and state.refused is not None and", "if state and False and"),
     Fault(13, "a missing required field is written as empty", "core/plan.py", "            if rule.required:", "            if False:"),
     Fault(14, "a message raises its attempt before it is sent", "engine/record.py",
-          "await self._services.queues.send(queue, message, delay)\n        await self._save(replace(again, state=BatchState.OPEN))",
-          "await self._save(replace(again, state=BatchState.OPEN))\n        await self._services.queues.send(queue, message, delay)"),
+          "await self._services.queues.send(queue_of(batch.kind), message, delay)\n"
+          "        await self._save(replace(again, state=BatchState.OPEN))",
+          "await self._save(replace(again, state=BatchState.OPEN))\n"
+          "        await self._services.queues.send(queue_of(batch.kind), message, delay)"),
     Fault(14, "a poll without changes saves its position", "engine/poll.py", "return page.position != mark.position and", "return True or"),
 )  # fmt: skip
 

@@ -156,15 +156,19 @@ class Poll:
             await self._services.ledger.save_failures(failures)
 
 
+def queue_of(kind: RunKind) -> str:
+    """Return the queue of a run's batches: utility runs yield to scheduled ones and to what a person asked for now."""
+    return "changes" if kind in (RunKind.SCHEDULED, RunKind.REPLAY, RunKind.SINGLE) else "bulk"
+
+
 async def send_batches(services: Services, batches: Sequence[Batch]) -> None:
     """Insert batch rows, then send a message for each: the row is there before the message names it."""
     if not batches:
         return
     await services.ledger.create_batches(batches)
-    queue = {kind: "changes" if kind in (RunKind.SCHEDULED, RunKind.REPLAY, RunKind.SINGLE) else "bulk" for kind in RunKind}
     await asyncio.gather(
         *(
-            services.queues.send(queue[batch.kind], Message(v=MESSAGE_VERSION, flow=batch.flow, batch=batch.id, attempt=batch.attempt))
+            services.queues.send(queue_of(batch.kind), Message(v=MESSAGE_VERSION, flow=batch.flow, batch=batch.id, attempt=batch.attempt))
             for batch in batches
         )
     )

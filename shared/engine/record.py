@@ -23,7 +23,7 @@ from shared.core.work import (
 )
 from shared.engine.jobs import BatchWork, Job, counts_of, note_of, resolved
 from shared.engine.open_ends import OpenEnds, pair_of
-from shared.engine.poll import reopened
+from shared.engine.poll import queue_of, reopened
 from shared.engine.services import Services
 from shared.engine.wake import ready, wake
 
@@ -172,9 +172,8 @@ class Record:
     async def _again(self, batch: Batch, items: list[BatchItem], seconds: float) -> None:
         delay = min(seconds * (1 + self._services.random() / 4), _MOST_DELAY)
         again = reopened(batch, items, self._services.clock())
-        queue = "bulk" if batch.kind in (RunKind.BULK, RunKind.BINDING, RunKind.ALIGN, RunKind.REBASE) else "changes"
         message = Message(v=MESSAGE_VERSION, flow=batch.flow, batch=batch.id, attempt=again.attempt)
-        await self._services.queues.send(queue, message, delay)
+        await self._services.queues.send(queue_of(batch.kind), message, delay)
         await self._save(replace(again, state=BatchState.OPEN))
 
 

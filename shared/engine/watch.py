@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from shared.core.errors import Stale
 from shared.core.schedule import is_asleep
-from shared.core.work import MESSAGE_VERSION, Batch, BatchState, Message, PollState, RunKind
-from shared.engine.poll import reopened
+from shared.core.work import MESSAGE_VERSION, Batch, BatchState, Message, PollState
+from shared.engine.poll import queue_of, reopened
 from shared.engine.services import Services
 from shared.engine.wake import ready, wake
 
@@ -43,8 +43,9 @@ class Watch:
 
     async def _send(self, batch: Batch) -> None:
         """Send a batch's message first, then save its row: a crash in between sends it twice, which is harmless."""
-        queue = "changes" if batch.kind in (RunKind.SCHEDULED, RunKind.REPLAY, RunKind.SINGLE) else "bulk"
-        await self._services.queues.send(queue, Message(v=MESSAGE_VERSION, flow=batch.flow, batch=batch.id, attempt=batch.attempt))
+        await self._services.queues.send(
+            queue_of(batch.kind), Message(v=MESSAGE_VERSION, flow=batch.flow, batch=batch.id, attempt=batch.attempt)
+        )
         try:
             await self._services.ledger.save_batch(replace(batch, state=BatchState.OPEN))
         except Stale:
