@@ -1,6 +1,6 @@
 """The binding: the two ids of one record, and for each field what it was when last synced (law 1)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -39,7 +39,10 @@ class FieldState:
     set_at: datetime | None = None
     set_by_run: str = ""
     pending: bool = False
-    """True while a reference waits for the binding of the record it names (law 9)."""
+    """True while a reference waits for the binding of the record it names, to be written to `sent_to` (law 9)."""
+    writes: int = 0
+    """How often the field was written since `writes_since` without an edit of a person (law 14)."""
+    writes_since: datetime | None = None
 
     def base(self, side: Side) -> str | None:
         """Return the base of one side."""
@@ -65,6 +68,10 @@ class Binding:
     reserved: tuple[str, ...] = ()
     """Reservations held while `creating` (law 7)."""
     note: str = ""
+    gone: tuple[Side, ...] = ()
+    """For `ended`: the sides whose record is gone."""
+    merged_into: str = ""
+    """For `ended`: the Dynamics id of the record into which this one was merged there."""
     etag: str | None = None
 
     def id_on(self, side: Side) -> str | None:
@@ -74,3 +81,30 @@ class Binding:
     def stamp_on(self, side: Side) -> Stamp | None:
         """Return the stamp last seen on one side."""
         return self.creatio_stamp if side is Side.CREATIO else self.dynamics_stamp
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a scan over all bindings of a flow reads of each: ids, state and stamps."""
+
+    creatio_id: str | None
+    dynamics_id: str | None
+    state: BindingState
+    creatio_stamp: Stamp | None = None
+    dynamics_stamp: Stamp | None = None
+
+    def id_on(self, side: Side) -> str | None:
+        """Return the record's id on one side."""
+        return self.creatio_id if side is Side.CREATIO else self.dynamics_id
+
+    def stamp_on(self, side: Side) -> Stamp | None:
+        """Return the stamp last seen on one side."""
+        return self.creatio_stamp if side is Side.CREATIO else self.dynamics_stamp
+
+
+@dataclass(frozen=True)
+class BoundPage:
+    """A page of a scan over bindings; `following` is where to go on from, None after the last page."""
+
+    bound: Sequence[Bound]
+    following: str | None

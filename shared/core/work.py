@@ -60,6 +60,19 @@ class SleepWindow:
 
 
 @dataclass(frozen=True)
+class Asking:
+    """Why a flow waits for a person: far more records of a side changed at once than `max_change_share` allows (law 12)."""
+
+    side: Side
+    changed: int
+    of: int
+    """How many records the flow has bound."""
+    at: datetime
+    earlier: bool = False
+    """True when records went back to an earlier state, as after the restore of a backup."""
+
+
+@dataclass(frozen=True)
 class FlowSettings:
     """How one flow runs. Times in milliseconds where F2 says so; `etag` None means defaults that were never saved."""
 
@@ -73,7 +86,57 @@ class FlowSettings:
     sleep: tuple[SleepWindow, ...] = ()
     last_poll: datetime | None = None
     stopped_because: str = ""
+    asking: Asking | None = None
+    """While a flow asks, its polls and batches rest (law 12)."""
     etag: str | None = None
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Something that must not change unnoticed: the environment of a system, or the mapping that a flow's records are aligned with."""
+
+    name: str
+    value: str
+    at: datetime
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class Census:
+    """The last complete read of one side of a flow: when, and which bound records it did not show (laws 10 and 11).
+
+    `asked` is when the next one was put on the queue; `due` asks for one at once, after a chain of changes had to be started anew.
+    """
+
+    flow: str
+    side: Side
+    at: datetime
+    absent: tuple[str, ...] = ()
+    asked: datetime | None = None
+    due: bool = False
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class DeleteCount:
+    """The deletes of a flow in the last day, counted before they are sent, and those that a person approved (law 10)."""
+
+    flow: str
+    sent: Mapping[str, datetime] = field(default_factory=dict)
+    """By `<side of the survivor>:<its id>`."""
+    approved: tuple[str, ...] = ()
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class HeldDelete:
+    """A delete that was not carried over because there were too many in a day: `side` and `record_id` name the record that is gone."""
+
+    flow: str
+    side: Side
+    record_id: str
+    twin_id: str
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -100,18 +163,21 @@ class AccountThrottle:
 
 @dataclass(frozen=True)
 class PollState:
-    """Everything that a quiet cycle needs, from one ledger query: by flow, by (flow, side), by system."""
+    """Everything that a quiet cycle needs, from one ledger query: by flow, by (flow, side), by system, by name."""
 
     flows: Mapping[str, FlowSettings]
     watermarks: Mapping[tuple[str, Side], Watermark]
     throttles: Mapping[str, AccountThrottle]
+    pins: Mapping[str, Pin] = field(default_factory=dict)
+    censuses: Mapping[tuple[str, Side], Census] = field(default_factory=dict)
 
 
 class BatchState(StrEnum):
-    """`parked` batches belong to a flow that is stopped, asleep or paused; `watch` sends them again."""
+    """`parked` batches belong to a flow that is stopped, asleep or paused; `watch` sends them again. `held` ones are planned first."""
 
     OPEN = "open"
     PARKED = "parked"
+    HELD = "held"
     CLOSED = "closed"
 
 
@@ -124,6 +190,8 @@ class BatchItem:
     deleted: bool = False
     attempts: int = 0
     """How often this record was put off (stale, throttled, waiting for a twin)."""
+    decision: str = ""
+    """What a person decided about it: `creatio` or `dynamics` (whose values count), `delete`, `reopen`."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +209,8 @@ class Batch:
     state: BatchState = BatchState.OPEN
     touched: datetime | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    dry: bool = False
+    """True when nothing is written: `counts` tells what would be."""
     etag: str | None = None
 
 
@@ -230,6 +300,17 @@ class Waiting:
     record_id: str
     field: str
     since: datetime
+    told: bool = False
+    """True when a failure says that it waits too long."""
+
+
+class Task(StrEnum):
+    """What a message on `polls` asks for: go on polling, look through held batches, compare a side, walk through all bindings."""
+
+    POLL = "poll"
+    GATE = "gate"
+    COMPARE = "compare"
+    WALK = "walk"
 
 
 class Message(BaseModel):
@@ -245,7 +326,10 @@ class Message(BaseModel):
 
 
 class PollMessage(BaseModel):
-    """The body of a message on `polls`: go on polling one side of a flow whose slice ran out."""
+    """The body of a message on `polls`: work on one side of a flow that is too long for a timer's slice.
+
+    `position` is the key from which a walk goes on, `number` that of its next batch; `kind` and `dry` say what its batches are.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -253,6 +337,11 @@ class PollMessage(BaseModel):
     flow: str = Field(min_length=1)
     side: Side
     run: str = Field(min_length=1)
+    task: Task = Task.POLL
+    kind: RunKind = RunKind.SCHEDULED
+    dry: bool = False
+    position: str = ""
+    number: int = Field(default=0, ge=0)
     traceparent: str = ""
 
 

@@ -4,16 +4,20 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from shared.core.binding import Binding, BindingState
+from shared.core.binding import Binding, BindingState, BoundPage
 from shared.core.errors import TandemError
 from shared.core.records import ChangePage, Entity, Row, Side, Stamp, Value, Write, WriteResult
 from shared.core.work import (
     AccountThrottle,
     Batch,
+    Census,
     Conflict,
+    DeleteCount,
     Failure,
     FlowSettings,
+    HeldDelete,
     Message,
+    Pin,
     PollMessage,
     PollState,
     Run,
@@ -37,6 +41,16 @@ class System(Protocol):
     @property
     def without_null(self) -> bool:
         """Tell whether the server cannot express null (Creatio)."""
+
+    @property
+    def sees_all(self) -> bool:
+        """Tell whether the integration user may read every record: only then absence says anything (law 10)."""
+
+    async def environment(self) -> str:
+        """Return which environment this is, for law 12; asked again from time to time."""
+
+    async def exist(self, entity: str, ids: Collection[str]) -> Mapping[str, bool | None]:
+        """Ask for each record by itself: False only where the system says that it does not exist, None where it did not say."""
 
     async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
         """Return live metadata of the named columns; `options` names those whose choices (value to label) are needed.
@@ -78,6 +92,12 @@ class Ledger(Protocol):
     async def save_watermark(self, watermark: Watermark) -> Watermark:
         """Advance a watermark by its ETag (create-only when it has none)."""
 
+    async def save_pin(self, pin: Pin) -> Pin:
+        """Save a pin by its ETag (create-only when it has none)."""
+
+    async def save_census(self, census: Census) -> Census:
+        """Save a census by its ETag (create-only when it has none)."""
+
     async def pause_account(self, throttle: AccountThrottle) -> None:
         """Keep the later one of the stored pause and this one."""
 
@@ -97,13 +117,19 @@ class Ledger(Protocol):
         """Save a batch row by its ETag."""
 
     async def open_batches(self, flow: str, untouched_since: datetime | None = None) -> Sequence[Batch]:
-        """List open and parked batch rows of a flow, those not touched since a moment when given."""
+        """List open, parked and held batch rows of a flow, those not touched since a moment when given."""
+
+    async def run_batches(self, flow: str, run: str) -> Sequence[Batch]:
+        """List all batch rows of a run, closed ones too."""
 
     async def bindings(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Binding]:
         """Read bindings by the ids of one side, in bulk; absent ids are absent."""
 
     async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, tuple[Stamp | None, BindingState]]:
         """Read only the stamp last seen on a side and the state of bindings (the echo check); absent ids are absent."""
+
+    async def scan_bindings(self, flow: str, after: str | None = None, limit: int = 1000) -> BoundPage:
+        """Read a page of all bindings of a flow, each once, in the order of their keys; `after` is what the page before gave."""
 
     async def save_bindings(self, bindings: Sequence[Binding]) -> Sequence[Binding | TandemError]:
         """Save bindings, each by its own ETag (create-only when it has none), both rows of one binding in one transaction.
@@ -145,8 +171,11 @@ class Ledger(Protocol):
     async def conflicts(self, flow: str) -> Sequence[Conflict]:
         """List the conflicts of a flow."""
 
-    async def save_waiting(self, waiting: Sequence[Waiting]) -> None:
-        """Insert waiting rows; one that is there stays."""
+    async def save_waiting(self, waiting: Sequence[Waiting]) -> Sequence[Waiting]:
+        """Insert waiting rows; one that is there stays. Return those that were not there before."""
+
+    async def tell_waiting(self, waiting: Sequence[Waiting]) -> None:
+        """Mark waiting rows as told: a failure says that they wait too long. One that is gone stays gone."""
 
     async def waiting_for(self, target_flow: str, target_side: Side, target_ids: Collection[str]) -> Sequence[Waiting]:
         """List who waits for the named records."""
@@ -156,6 +185,27 @@ class Ledger(Protocol):
 
     async def clear_waiting(self, waiting: Sequence[Waiting]) -> None:
         """Remove waiting rows."""
+
+    async def delete_count(self, flow: str) -> DeleteCount:
+        """Read the count of a flow's deletes; an empty one without ETag when there is none."""
+
+    async def save_delete_count(self, count: DeleteCount) -> DeleteCount:
+        """Save a count of deletes by its ETag (create-only when it has none)."""
+
+    async def hold_deletes(self, held: Sequence[HeldDelete]) -> None:
+        """Keep deletes that wait for a person; one that is there stays."""
+
+    async def held_deletes(self, flow: str) -> Sequence[HeldDelete]:
+        """List the deletes of a flow that wait for a person."""
+
+    async def clear_held(self, flow: str, records: Collection[tuple[Side, str]]) -> None:
+        """Remove held deletes by (side, record id)."""
+
+    async def keep_own_deletes(self, system: str, entity: str, ids: Collection[str]) -> None:
+        """Remember that Tandem itself deletes these records, before it does (law 10)."""
+
+    async def own_deletes(self, system: str, entity: str, ids: Collection[str]) -> Collection[str]:
+        """Return those of the ids that Tandem itself deleted."""
 
     async def save_run(self, run: Run) -> None:
         """Keep a run row (replace)."""
