@@ -136,6 +136,11 @@ for _system, _name, _address in (("creatio", "Creatio", "CREATIO_BASE_URL"), ("d
         f"{_name} answered in a way that Tandem has no rule for.",
         "Report it with the request id. The record is kept as a failure.",
     )
+    _catalogue(
+        f"{_system}.other_environment",
+        f"The address leads to another {_name} environment than the one that the ledger was filled with.",
+        f"Set {_address} back. If the environment was moved on purpose and holds the same records, accept it; else use a new LEDGER_PREFIX.",
+    )
 _catalogue(
     "creatio.password_expired",
     "The password of the Creatio integration user has expired.",
@@ -185,6 +190,41 @@ _catalogue(
     "match.ambiguous",
     "Several records on the other side match, or the one that matches belongs to another record already.",
     "Look at the candidates, merge the doubles or link the right one, then reprocess the failure.",
+)
+_catalogue(
+    "match.waits_too_long",
+    "A record has waited for a long time for another one to which it refers.",
+    "Look why the record it names is not in step: it may be out of scope, rejected, or in conflict. It is still woken when that one is bound.",
+)
+_catalogue(
+    "merge.both_changed",
+    "A field was changed on both sides, and its row asks a person.",
+    "Choose whose value counts, or make both sides equal: the conflict then closes by itself.",
+)
+_catalogue(
+    "merge.fights",
+    "A field was written to one record again and again within an hour, and nobody edited it: something changes it back each time.",
+    "Find the workflow, plug-in or process that changes the field, then choose whose value counts; or correct the mapping row.",
+)
+_catalogue(
+    "delete.meets_edits",
+    "A record was deleted on one side while the other side has edits that were not synced yet.",
+    "Decide: `delete` carries the delete over, `reopen` creates the deleted record again from the one with the edits.",
+)
+_catalogue(
+    "delete.reappeared",
+    "A record whose binding had ended is there again, as after the restore of a backup.",
+    "Decide: `reopen` puts it in step again, `delete` leaves the binding ended and closes the conflict.",
+)
+_catalogue(
+    "delete.held",
+    "More records were deleted within a day than Tandem carries over by itself.",
+    "Look at the list. If the deletes are meant, approve them; otherwise restore the records and have them reopened.",
+)
+_catalogue(
+    "sync.mass_change",
+    "Far more records changed at once than `MAX_CHANGE_SHARE` allows; the flow rests and asks.",
+    "If the change is meant, accept it. After the restore of a backup, start a `rebase` run from the side that is right.",
 )
 _catalogue(
     "match.reserved",

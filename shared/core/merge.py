@@ -11,17 +11,26 @@ A base that a write left unconfirmed is settled first (`_confirmed`). Then one t
     unknown     any         equal: settle; one side empty: the   equal: settle; source empty: leave the receiver as it is;
     any         unknown     filled side wins; else the owner     else the source wins
 
+A side that leads, because a person said so or in a `rebase` run, wins every two-way row that is not equal. A field that was written
+often without a person's edit is not written again: it is a conflict (law 14).
+
 "Settle" takes the present values as bases; nothing is written. Equal means equal under the mapping in a direction that the row has.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from shared.core.binding import FieldState
 from shared.core.mapping import AnyRow
 from shared.core.records import Side, Value, is_empty
 from shared.core.rules import Converted, State, same
+
+
+MOST_WRITES = 5
+_WRITES_WITHIN = timedelta(hours=1)
+"""A field that was written more often than that to one record, without a person's edit, is fought over (law 14)."""
 
 
 class Action(StrEnum):
@@ -65,6 +74,8 @@ class FieldDecision:
     to: Side | None = None
     value: Value = None
     restores: bool = False
+    counts: bool = False
+    """True for a write that no person's edit is behind (law 14)."""
     code: str = ""
     detail: str = ""
     waits_for: tuple[str, Side, str] | None = None
@@ -81,6 +92,10 @@ class Question:
     state: FieldState | None
     creatio: Face
     dynamics: Face
+    leading: Side | None = None
+    """The side whose value counts, by a person's decision or in a `rebase` run."""
+    at: datetime | None = None
+    """The present moment; without it no writes are counted."""
 
     def face(self, side: Side) -> Face:
         """Return the face of one side."""
@@ -89,12 +104,16 @@ class Question:
 
 def decide(question: Question) -> FieldDecision:
     """Decide what one field of a bound record needs."""
+    if question.leading is not None:
+        return _led(question, question.leading)
     state, override = _confirmed(question)
     standing = {side: override.get(side) or _standing(question, state, side) for side in Side}
     if Standing.UNKNOWN in standing.values():
         return _without_base(question, state)
     changed = [side for side in Side if standing[side] is Standing.CHANGED]
     if not changed:
+        if state is not None and state.pending and state.sent_to is not None:
+            return _write(question, state, state.sent_to)
         return FieldDecision(question.row, Action.NOTHING, _renewed(question, state))
     if _equal(question):
         return FieldDecision(question.row, Action.NOTHING, settled(question, state))
@@ -113,6 +132,8 @@ def settled(question: Question, state: FieldState | None) -> FieldState:
         set_from=state.set_from if state else None,
         set_at=state.set_at if state else None,
         set_by_run=state.set_by_run if state else "",
+        writes=state.writes if state else 0,
+        writes_since=state.writes_since if state else None,
     )
 
 
@@ -133,6 +154,20 @@ def intended(question: Question, state: FieldState | None, to: Side, sent: str) 
         refused=None,
         pending=False,
     )
+
+
+def tally(decision: FieldDecision, state: FieldState | None, at: datetime) -> tuple[int, datetime | None]:
+    """Return how often a field was written without a person's edit, this write included, and since when (law 14)."""
+    if not decision.counts:
+        return 0, None
+    before = _recent_writes(state, at)
+    return before + 1, (state.writes_since if state and before else at)
+
+
+def _recent_writes(state: FieldState | None, at: datetime | None) -> int:
+    if state is None or state.writes_since is None or at is None or at - state.writes_since >= _WRITES_WITHIN:
+        return 0
+    return state.writes
 
 
 def cleared(state: FieldState) -> FieldState:
@@ -191,6 +226,16 @@ def _equal(question: Question) -> bool:
     return False
 
 
+def _led(question: Question, leading: Side) -> FieldDecision:
+    """Let a side win. What an earlier write left open is of no interest any more; a one-way row keeps its way."""
+    state = cleared(question.state) if question.state else None
+    if question.row.source is not None:
+        return _without_base(question, state)
+    if _equal(question):
+        return FieldDecision(question.row, Action.NOTHING, settled(question, state))
+    return _write(question, state, leading.other)
+
+
 def _without_base(question: Question, state: FieldState | None) -> FieldDecision:
     row = question.row
     if _equal(question):
@@ -220,7 +265,7 @@ def _by_owner(question: Question, state: FieldState | None) -> FieldDecision:
     if row.source is not None:
         return _write(question, state, row.source.other, restores=True)
     if question.owner == "ask":
-        return FieldDecision(row, Action.CONFLICT, None if state is question.state else state, code="both_changed")
+        return FieldDecision(row, Action.CONFLICT, None if state is question.state else state, code="merge.both_changed")
     return _write(question, state, Side(question.owner).other)
 
 
@@ -232,12 +277,23 @@ def _write(question: Question, state: FieldState | None, to: Side, *, restores: 
     if converted.state is State.PROBLEM:
         return FieldDecision(row, Action.PROBLEM, confirmed, to, code=converted.code, detail=converted.detail)
     if converted.state is State.PENDING:
-        waiting = replace(state or FieldState(question.row_hash, question.key_id), pending=True)
-        return FieldDecision(row, Action.PENDING, waiting, to, waits_for=converted.waits_for)
+        waiting = _pending(question, state, to)
+        return FieldDecision(row, Action.PENDING, None if waiting == question.state else waiting, to, waits_for=converted.waits_for)
     if converted.state is State.KEPT:
         return FieldDecision(row, Action.NOTHING, confirmed, to)
     if row.required and is_empty(converted.value):
         return FieldDecision(row, Action.PROBLEM, confirmed, to, code="mapping.required", detail=row.key)
     if state and state.refused is not None and state.refused == source.stored_print:
         return FieldDecision(row, Action.HELD, confirmed, to)
-    return FieldDecision(row, Action.WRITE, state, to, converted.value, restores)
+    counts = restores or source.changed_by_us
+    if counts and question.leading is None and _recent_writes(state, question.at) >= MOST_WRITES:
+        return FieldDecision(row, Action.CONFLICT, confirmed, code="merge.fights")
+    return FieldDecision(row, Action.WRITE, state, to, converted.value, restores, counts)
+
+
+def _pending(question: Question, state: FieldState | None, to: Side) -> FieldState:
+    """Return the state of a reference that waits: without bases the present values are, so that only a later edit is a change (law 9)."""
+    old = state or FieldState(question.row_hash, question.key_id)
+    if old.creatio is None or old.dynamics is None:
+        old = replace(old, creatio=question.creatio.stored_print, dynamics=question.dynamics.stored_print)
+    return replace(old, pending=True, sent_to=to)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.fingerprint import Keyring, RecordPrinter
 from shared.core.mapping import AnyRow, Mapping, MappingSet, ReferenceRow
-from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended
+from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended, tally
 from shared.core.records import Row, Side, Stamp, Value, is_empty
 from shared.core.rules import Context, State, convert, same
 
@@ -31,6 +31,8 @@ class Desk:
     """Keys of rows that name a column the live system does not have; they are left out (law 13)."""
     closed: frozenset[Side] = frozenset()
     """Sides that nothing is written to: an operator switched the direction off."""
+    at: datetime | None = None
+    """The present moment, by which the writes of the last hour are counted (law 14)."""
 
     @cached_property
     def rows(self) -> list[AnyRow]:
@@ -166,8 +168,18 @@ def _printers(desk: Desk, binding: Binding) -> Printers:
     return Printers(desk, {side: binding.id_on(side) or "" for side in Side})
 
 
-def plan_record(desk: Desk, binding: Binding, rows: MappingOf[Side, Row], overwritten: MappingOf[str, Value] | None = None) -> RecordPlan:
-    """Merge a record whose both rows were just read. `overwritten`: Creatio values that our last write covered (law 8)."""
+def plan_record(
+    desk: Desk,
+    binding: Binding,
+    rows: MappingOf[Side, Row],
+    overwritten: MappingOf[str, Value] | None = None,
+    leading: MappingOf[str, Side] | None = None,
+) -> RecordPlan:
+    """Merge a record whose both rows were just read.
+
+    `overwritten`: Creatio values that our last write covered (law 8). `leading`: by row key, or under "" for every row, the side
+    whose value counts whatever the bases say.
+    """
     printers = _printers(desk, binding)
     decisions: dict[str, FieldDecision] = {}
     questions: dict[str, Question] = {}
@@ -177,6 +189,8 @@ def plan_record(desk: Desk, binding: Binding, rows: MappingOf[Side, Row], overwr
     withheld = False
     for lane, values, prints in _out_of_step(desk, printers, binding, rows, covered):
         question = _question(desk, printers, binding, rows, lane, values, prints)
+        if leading:
+            question = replace(question, leading=leading.get(lane.key) or leading.get(""))
         questions[lane.key] = question
         decision = decide(question)
         if decision.action is Action.WRITE and decision.to in closed:
@@ -210,6 +224,7 @@ def _out_of_step(
             state is not None
             and state.sent is None
             and state.refused is None
+            and not state.pending
             and (state.row_hash, state.key_id) == (lane.row_hash, key_id)
             and (state.creatio, state.dynamics) == (printed_here, printed_there)
             and lane.key not in covered
@@ -236,7 +251,8 @@ def _question(
         )
         for side in Side
     }
-    return Question(row, desk.mapping.owner_of(row), lane.row_hash, key_id, state, faces[Side.CREATIO], faces[Side.DYNAMICS])
+    owner, creatio, dynamics = desk.mapping.owner_of(row), faces[Side.CREATIO], faces[Side.DYNAMICS]
+    return Question(row, owner, lane.row_hash, key_id, state, creatio, dynamics, at=desk.at)
 
 
 def intent(plan: RecordPlan, run: str, at: datetime) -> Binding:
@@ -310,6 +326,7 @@ def _after_write(
         to: printers.print(to, question.key_id, row, decision.value if edited else found),
         to.other: question.face(to.other).print,
     }
+    writes, since = tally(decision, question.state, at)
     state = FieldState(
         row_hash=question.row_hash,
         key_id=question.key_id,
@@ -318,6 +335,8 @@ def _after_write(
         set_from=to.other,
         set_at=at,
         set_by_run=run,
+        writes=writes,
+        writes_since=since,
     )
     return state, edited
 
@@ -381,7 +400,14 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
         elif converted.state is State.PROBLEM:
             problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code=converted.code, detail=converted.detail))
         elif converted.state is State.PENDING:
-            fields[rule.key] = FieldState(row_hash, key_id, pending=True)
+            fields[rule.key] = FieldState(
+                row_hash,
+                key_id,
+                creatio=printers.print(Side.CREATIO, key_id, rule, value if source is Side.CREATIO else None),
+                dynamics=printers.print(Side.DYNAMICS, key_id, rule, value if source is Side.DYNAMICS else None),
+                sent_to=target,
+                pending=True,
+            )
             waits.append(FieldDecision(rule, Action.PENDING, to=target, waits_for=converted.waits_for))
         elif converted.state is State.VALUE and is_empty(converted.value):
             if rule.required:

@@ -190,8 +190,8 @@ class BatchItem:
     deleted: bool = False
     attempts: int = 0
     """How often this record was put off (stale, throttled, waiting for a twin)."""
-    decision: str = ""
-    """What a person decided about it: `creatio` or `dynamics` (whose values count), `delete`, `reopen`."""
+    decisions: Mapping[str, str] = field(default_factory=dict)
+    """What a person decided: by row key the side whose value counts; under "" what becomes of the record (`delete`, `reopen`)."""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ async def test_law_2_first_bind_fills_empty_fields_and_asks_the_owner_where_both
     assert world.creatio.value(guid(1), "Phone") == "2"
     assert world.creatio.value(guid(1), "Zip") == "10"
     assert (world.creatio.value(guid(1), "Notes"), world.dynamics.value(guid(2), "description")) == ("ours", "theirs")
-    assert [(c.field, c.reason) for c in world.ledger.disputed.values()] == [("Notes=description", "both_changed")]
+    assert [(c.field, c.reason) for c in world.ledger.disputed.values()] == [("Notes=description", "merge.both_changed")]
 
 
 async def test_law_2_an_empty_source_of_a_one_way_row_does_not_blank_a_filled_receiver(world):
