@@ -1,10 +1,13 @@
 """Manage: what people and monitors ask over HTTP."""
 
 import json
+from collections.abc import Awaitable
 
 import azure.functions as func
 
 from shared.core.errors import ConfigError
+from shared.core.records import Side
+from shared.core.work import RunKind
 from shared.wiring import get_app
 
 blueprint = func.Blueprint()
@@ -38,6 +41,73 @@ async def start_flow(req: func.HttpRequest) -> func.HttpResponse:
     """Start a flow that stopped by itself, `?flow=...`; needs the function key."""
     await (await get_app()).operate.start(req.params.get("flow", ""))
     return _json({"started": True}, 202)
+
+
+@blueprint.route(route="conflicts/decide", methods=["POST"])
+async def decide_conflict(req: func.HttpRequest) -> func.HttpResponse:
+    """Settle a conflict, `?flow=...&record=...&field=...&choice=...`; without `field` the one of the record as a whole."""
+    params = req.params
+    decide = (await get_app()).decide
+    return await _done(decide.conflict(*(params.get(name, "") for name in ("flow", "record", "field", "choice"))))
+
+
+@blueprint.route(route="records/reopen", methods=["POST"])
+async def reopen_record(req: func.HttpRequest) -> func.HttpResponse:
+    """Put a record in step again whose binding has ended, `?flow=...&record=...`."""
+    return await _done((await get_app()).decide.reopen(req.params.get("flow", ""), req.params.get("record", "")))
+
+
+@blueprint.route(route="deletes/approve", methods=["POST"])
+async def approve_deletes(req: func.HttpRequest) -> func.HttpResponse:
+    """Let held deletes be carried over, `?flow=...`: all of them, or those of `&record=...` (several ids with commas)."""
+    named = req.params.get("record")
+    return await _done((await get_app()).decide.approve_deletes(req.params.get("flow", ""), named.split(",") if named else None))
+
+
+@blueprint.route(route="flows/accept", methods=["POST"])
+async def accept_changes(req: func.HttpRequest) -> func.HttpResponse:
+    """Accept that so many records of a flow changed at once, `?flow=...`."""
+    return await _done((await get_app()).decide.accept(req.params.get("flow", "")))
+
+
+@blueprint.route(route="environments/accept", methods=["POST"])
+async def accept_environment(req: func.HttpRequest) -> func.HttpResponse:
+    """Accept the environment that a system shows now, `?system=...`, because it was moved on purpose."""
+    return await _done((await get_app()).decide.accept_environment(req.params.get("system", "")))
+
+
+@blueprint.route(route="runs/align", methods=["POST"])
+async def align_flow(req: func.HttpRequest) -> func.HttpResponse:
+    """Look at every record of a flow under its present mapping, `?flow=...`; with `&dry=true` only count what would be written."""
+    walk = (await get_app()).walk.start(req.params.get("flow", ""), RunKind.ALIGN, Side.CREATIO, dry=_is_dry(req))
+    return await _done(walk)
+
+
+@blueprint.route(route="runs/rebase", methods=["POST"])
+async def rebase_flow(req: func.HttpRequest) -> func.HttpResponse:
+    """Let one side win every record of a flow, `?flow=...&from=creatio`; with `&dry=true` only count what would be written."""
+    side = req.params.get("from", "")
+    if side not in list(Side):
+        return _json({"problems": [f"from: got {side!r}, allowed {', '.join(Side)}"]}, 400)
+    return await _done((await get_app()).walk.start(req.params.get("flow", ""), RunKind.REBASE, Side(side), dry=_is_dry(req)))
+
+
+@blueprint.route(route="runs/show", methods=["GET"])
+async def show_run(req: func.HttpRequest) -> func.HttpResponse:
+    """Show how far a run over all records is and what it did, or would do, `?flow=...&run=...`."""
+    return await _done((await get_app()).walk.progress(req.params.get("flow", ""), req.params.get("run", "")), 200)
+
+
+def _is_dry(req: func.HttpRequest) -> bool:
+    return str(req.params.get("dry", "")).lower() == "true"
+
+
+async def _done(call: Awaitable[object], status_code: int = 202) -> func.HttpResponse:
+    """Answer with what a call returned; what a person asked for wrongly comes back in words, as status 400."""
+    try:
+        return _json({"result": await call}, status_code)
+    except ConfigError as error:
+        return _json({"problems": list(error.problems)}, 400)
 
 
 def _json(body: object, status_code: int) -> func.HttpResponse:

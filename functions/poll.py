@@ -1,4 +1,4 @@
-"""Poll: the timer that looks which flows are due, and the queue on which a long poll goes on."""
+"""Poll: the timer that looks which flows are due, and the queue on which longer work over a whole side goes on."""
 
 import azure.functions as func
 
@@ -16,5 +16,5 @@ async def poll_flows(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the bi
 
 @blueprint.queue_trigger(arg_name="message", queue_name="polls", connection="AzureWebJobsStorage")
 async def poll_on(message: func.QueueMessage) -> None:
-    """Go on with a poll whose slice ran out."""
-    await (await get_app()).poll.run_message(read_poll_message(message.get_body()))
+    """Go on with what is too long for the timer: a poll, a compare, a look through held batches, a walk through all bindings."""
+    await (await get_app()).tasks.run(read_poll_message(message.get_body()))

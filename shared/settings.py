@@ -68,6 +68,11 @@ class Settings(BaseModel):
     creatio_overlap_seconds: int = Field(
         default=300, ge=0, le=86_400, alias="CREATIO_OVERLAP_SECONDS", description="How far each poll looks back behind the last one."
     )
+    creatio_sees_all: bool = Field(
+        default=False,
+        alias="CREATIO_SEES_ALL",
+        description="`true` when the integration user may read every record (right to view any data): only then deletes are carried over.",
+    )
     creatio_slots: int = Field(
         default=4, ge=1, le=32, alias="CREATIO_SLOTS", description="Batches that may work on Creatio at one time, over all instances."
     )
@@ -146,6 +151,23 @@ class Settings(BaseModel):
         le=86_400_000,
         alias="DEFAULT_INTERVAL_MS",
         description="Interval of a flow that has none of its own, in milliseconds.",
+    )
+    compare_interval_ms: int = Field(
+        default=21_600_000,
+        ge=1_000,
+        le=604_800_000,
+        alias="COMPARE_INTERVAL_MS",
+        description="How often a side that lists no deletes (Creatio) is compared with the ledger, in milliseconds.",
+    )
+    max_change_share: float = Field(
+        default=0.3,
+        gt=0,
+        le=1,
+        alias="MAX_CHANGE_SHARE",
+        description="A flow asks before it syncs changes of more than this share of its records at once (and of more than 100).",
+    )
+    waiting_days: int = Field(
+        default=3, ge=1, le=365, alias="WAITING_DAYS", description="How long a record may wait for one that it refers to."
     )
     retention_days: int = Field(
         default=30, ge=1, le=3_650, alias="RETENTION_DAYS", description="How long finished runs and batches are kept."

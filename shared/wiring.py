@@ -13,12 +13,15 @@ from pydantic import SecretStr
 
 from shared.core.errors import ConfigError
 from shared.core.mapping import MappingSet, load
+from shared.engine.decide import Decide
 from shared.engine.operate import Operate
 from shared.engine.poison import Poison
 from shared.engine.poll import Poll
 from shared.engine.ports import System
 from shared.engine.services import Limits, Services
 from shared.engine.sync import Sync
+from shared.engine.tasks import Tasks
+from shared.engine.walk import Walk
 from shared.engine.watch import Watch
 from shared.ledger.queues import StorageQueues
 from shared.ledger.storage import Storage, open_storage
@@ -42,6 +45,9 @@ class App:
     watch: Watch
     poison: Poison
     operate: Operate
+    decide: Decide
+    tasks: Tasks
+    walk: Walk
 
     async def close(self) -> None:
         """Close every connection."""
@@ -78,6 +84,9 @@ def build(settings: Settings) -> App:
         default_interval_ms=settings.default_interval_ms,
         slots={"creatio": settings.creatio_slots, "dataverse": settings.dataverse_slots},
         retention=timedelta(days=settings.retention_days),
+        compare_interval=timedelta(milliseconds=settings.compare_interval_ms),
+        max_change_share=settings.max_change_share,
+        waiting_limit=timedelta(days=settings.waiting_days),
     )
     services = Services(
         ledger=ledger,
@@ -91,16 +100,20 @@ def build(settings: Settings) -> App:
         events=log_event,
         limits=limits,
     )
+    poll = Poll(services)
     return App(
         settings,
         services,
         ledger,
         (host, ledger_storage),
-        Poll(services),
+        poll,
         Sync(services),
         Watch(services),
         Poison(services),
         Operate(services),
+        Decide(services),
+        Tasks(services, poll),
+        Walk(services),
     )
 
 

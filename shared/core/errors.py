@@ -139,7 +139,7 @@ for _system, _name, _address in (("creatio", "Creatio", "CREATIO_BASE_URL"), ("d
     _catalogue(
         f"{_system}.other_environment",
         f"The address leads to another {_name} environment than the one that the ledger was filled with.",
-        f"Set {_address} back. If the environment was moved on purpose and holds the same records, accept it; else use a new LEDGER_PREFIX.",
+        f"Set {_address} back. If the environment was moved and holds the same records, accept it; else use a new LEDGER_PREFIX.",
     )
 _catalogue(
     "creatio.password_expired",
@@ -194,7 +194,7 @@ _catalogue(
 _catalogue(
     "match.waits_too_long",
     "A record has waited for a long time for another one to which it refers.",
-    "Look why the record it names is not in step: it may be out of scope, rejected, or in conflict. It is still woken when that one is bound.",
+    "Look why the record it names is not in step: it may be out of scope, rejected, or in conflict. It is still woken later.",
 )
 _catalogue(
     "merge.both_changed",

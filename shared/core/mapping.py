@@ -207,6 +207,13 @@ class Condition(_Strict):
     any_of: tuple[Plain, ...] = Field(min_length=1)
 
 
+class Inactive(_Strict):
+    """The columns and values by which a record is inactive; a side without any keeps its record when the other one is deleted."""
+
+    creatio: dict[str, Plain] = Field(default_factory=dict)
+    dynamics: dict[str, Plain] = Field(default_factory=dict)
+
+
 class Mapping(_Strict):
     """One flow: one object in both systems."""
 
@@ -218,9 +225,11 @@ class Mapping(_Strict):
     dynamics: DynamicsEnd
     create: Literal["both", "to_dynamics", "to_creatio", "none"]
     owner: Literal["creatio", "dynamics", "ask"]
-    on_delete: Literal["keep", "unlink"] = Field(
-        description="What a delete on one side does: `keep` and `unlink` leave the other record and end the binding."
+    on_delete: Literal["keep", "unlink", "deactivate", "delete"] = Field(
+        description="What a delete on one side does to the other record: `keep` leaves it as it is, `unlink` empties its source_id columns,"
+        " `deactivate` writes what `inactive` says, `delete` deletes it. In each case the binding ends."
     )
+    inactive: Inactive | None = Field(default=None, description="What makes a record inactive; for `on_delete: deactivate`.")
     on_duplicate: Literal["ask", "create", "skip"]
     match: tuple[tuple[str, ...], ...] = Field(description="Keys in order, as Creatio columns; a key with an empty part is skipped.")
     when: tuple[Condition, ...] = ()
@@ -237,6 +246,12 @@ class Mapping(_Strict):
     def creates(self, side: Side) -> bool:
         """Tell whether the flow may create records on a side."""
         return self.create in ("both", "to_creatio" if side is Side.CREATIO else "to_dynamics")
+
+    def inactive_on(self, side: Side) -> MappingOf[str, Plain]:
+        """Return the columns and values by which a record of a side is inactive."""
+        if self.inactive is None:
+            return {}
+        return self.inactive.creatio if side is Side.CREATIO else self.inactive.dynamics
 
     def owner_of(self, row: _Row) -> str:
         """Return who wins a row when both sides changed."""
@@ -293,6 +308,11 @@ class MappingSet(BaseModel):
         text = json.dumps([RULE_VERSION, body], sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
+    def flow_hash(self, flow: str) -> str:
+        """Return the hash of what changes any value of a flow: under another one its records may need alignment (law 2)."""
+        rows = sorted(f"{row.key} {row.way} {self.row_hash(row)}" for row in self.flows[flow].fields)
+        return hashlib.blake2b("\n".join(rows).encode(), digest_size=6).hexdigest()
+
 
 _VALUE_MEMBERS = {"creatio", "dynamics", "rule", "values", "flow", "users", "value", "separator", "scale", "overlong"}
 
@@ -312,6 +332,7 @@ def load(mappings: MappingOf[str, str], values: MappingOf[str, str]) -> MappingS
     for mapping in flows.values():
         problems.extend(f"{mapping.flow}: {problem}" for problem in _problems(mapping, flows, lists))
     problems.extend(_shared_columns(flows.values()))
+    problems.extend(_wait_cycles(flows))
     if problems:
         raise ConfigError(problems)
     return MappingSet(flows=flows, values=lists)
@@ -384,8 +405,41 @@ def _problems(mapping: Mapping, flows: MappingOf[str, Mapping], lists: ValueList
     for side in Side:
         written = [column for row in mapping.fields if row.writes(side) for column in row.columns(side)]
         yield from (f"two rows write {side.value} {column!r}; one column, one row" for column in sorted(_doubles(written)))
+    yield from _inactive_problems(mapping)
     keys = [row.key for row in mapping.fields]
     yield from (f"two rows are the same: {key}" for key in sorted(_doubles(keys)))
+
+
+def _inactive_problems(mapping: Mapping) -> Iterable[str]:
+    given = {side: mapping.inactive_on(side) for side in Side}
+    if (mapping.on_delete == "deactivate") != any(given.values()):
+        yield "inactive: name a column and its value on at least one side for `on_delete: deactivate`, and nothing for another policy"
+    for side, columns in given.items():
+        allowed = [column for row in mapping.fields for column in row.columns(side)]
+        yield from (
+            f"inactive: {side.value}: got {column!r}, allowed a column of the rows, so that it is read"
+            for column in columns
+            if column not in allowed
+        )
+
+
+def _wait_cycles(flows: MappingOf[str, Mapping]) -> Iterable[str]:
+    """Yield the circles of flows whose records wait for each other: none of them would ever begin (law 9)."""
+    waits = {
+        name: {row.flow for row in mapping.fields if isinstance(row, ReferenceRow) and row.if_missing == "wait" and row.flow in flows}
+        for name, mapping in flows.items()
+    }
+    told: set[frozenset[str]] = set()
+    for start in sorted(flows):
+        paths = [[start]]
+        while paths:
+            path = paths.pop()
+            for following in sorted(str(flow) for flow in waits[path[-1]]):
+                if following == start and len(path) > 1 and frozenset(path) not in told:
+                    told.add(frozenset(path))
+                    yield f"{' waits for '.join([*path, start])}: nothing would ever begin; let one of these rows `skip`"
+                elif following not in path:
+                    paths.append([*path, following])
 
 
 def _row_problems(row: AnyRow, mapping: Mapping, flows: MappingOf[str, Mapping], lists: ValueLists) -> Iterable[str]:

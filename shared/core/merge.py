@@ -27,7 +27,6 @@ from shared.core.mapping import AnyRow
 from shared.core.records import Side, Value, is_empty
 from shared.core.rules import Converted, State, same
 
-
 MOST_WRITES = 5
 _WRITES_WITHIN = timedelta(hours=1)
 """A field that was written more often than that to one record, without a person's edit, is fought over (law 14)."""
@@ -104,8 +103,10 @@ class Question:
 
 def decide(question: Question) -> FieldDecision:
     """Decide what one field of a bound record needs."""
-    if question.leading is not None:
-        return _led(question, question.leading)
+    return _merged(question) if question.leading is None else _led(question, question.leading)
+
+
+def _merged(question: Question) -> FieldDecision:
     state, override = _confirmed(question)
     standing = {side: override.get(side) or _standing(question, state, side) for side in Side}
     if Standing.UNKNOWN in standing.values():
@@ -269,7 +270,9 @@ def _by_owner(question: Question, state: FieldState | None) -> FieldDecision:
     return _write(question, state, Side(question.owner).other)
 
 
-def _write(question: Question, state: FieldState | None, to: Side, *, restores: bool = False) -> FieldDecision:
+def _write(  # noqa: PLR0911 - reasons not to write read best one by one
+    question: Question, state: FieldState | None, to: Side, *, restores: bool = False
+) -> FieldDecision:
     row, source = question.row, question.face(to.other)
     assert source.convert is not None  # noqa: S101 - a write follows the row's way
     converted = source.convert()

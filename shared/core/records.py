@@ -100,6 +100,8 @@ class Row:
     values: Mapping[str, Value]
     changed_by_us: bool = False
     """True when the integration identity made the last change (never enough, alone, to call it an echo: law 5)."""
+    merged_into: str = ""
+    """The id of the record into which this one was merged, "" when it was not (law 10)."""
 
 
 @dataclass(frozen=True)

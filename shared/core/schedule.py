@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from shared.core.work import FlowSettings, SleepWindow
+from shared.core.work import Census, FlowSettings, SleepWindow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLD_START = timedelta(minutes=1)
@@ -15,7 +15,7 @@ def is_due(settings: FlowSettings, now: datetime, last: datetime | None) -> bool
 
     Beginnings are counted from 1970 plus the flow's shift, so dependent flows keep their order (F2) and nothing is written to know it.
     """
-    if not settings.started or is_asleep(settings.sleep, now):
+    if not settings.started or settings.asking is not None or is_asleep(settings.sleep, now):
         return False
     since = last or now - _COLD_START
     return _slot(settings, now) > _slot(settings, since)
@@ -36,3 +36,23 @@ def _contains(window: SleepWindow, now: datetime) -> bool:
     if start <= end:
         return start <= local < end
     return local >= start or local < end
+
+
+_COMPARE_TAKES = timedelta(minutes=30)
+"""A compare that was asked for and gave no result by then is asked for again."""
+_SECOND_LOOK = timedelta(minutes=5)
+
+
+def is_compare_due(census: Census, now: datetime, interval: timedelta, tells_deletes: bool) -> bool:
+    """Tell whether a side must be compared with the ledger now.
+
+    A side whose feed tells deletes is compared only after its chain had to be started anew. Records that the last complete read did not
+    show are looked for once more soon: only two complete reads are evidence (law 10).
+    """
+    if census.asked is not None and now - census.asked < _COMPARE_TAKES:
+        return False
+    if census.due:
+        return True
+    if census.absent:
+        return now - census.at >= min(interval, _SECOND_LOOK)
+    return not tells_deletes and now - census.at >= interval

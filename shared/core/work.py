@@ -73,6 +73,20 @@ class Asking:
 
 
 @dataclass(frozen=True)
+class Walking:
+    """A run over all bindings of a flow that is under way. `walked` is True when all its batches are on the queue."""
+
+    run: str
+    kind: RunKind
+    side: Side
+    dry: bool
+    started: datetime
+    mapping: str
+    """The hash of the mapping that it began with."""
+    walked: bool = False
+
+
+@dataclass(frozen=True)
 class FlowSettings:
     """How one flow runs. Times in milliseconds where F2 says so; `etag` None means defaults that were never saved."""
 
@@ -88,6 +102,8 @@ class FlowSettings:
     stopped_because: str = ""
     asking: Asking | None = None
     """While a flow asks, its polls and batches rest (law 12)."""
+    walking: Walking | None = None
+    """One run over all bindings at a time."""
     etag: str | None = None
 
 
@@ -149,6 +165,8 @@ class Watermark:
     columns: str
     complete: bool
     saved_at: datetime
+    held: bool = False
+    """True while the batches of an unfinished chain are held until its end shows how many records changed (law 12)."""
     etag: str | None = None
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from shared.core.binding import BindingState
+from shared.core.binding import Binding, BindingState
 from shared.core.errors import Rejected, TandemError
 from shared.core.mapping import Mapping as FlowMapping
 from shared.core.mapping import ReferenceRow
@@ -13,6 +13,9 @@ from shared.core.records import Entity, Row, Side
 from shared.core.rules import ENDED, Context
 from shared.core.work import FlowSettings
 from shared.engine.services import Services
+
+_MERGES = 5
+"""Merges of merged records that are followed."""
 
 
 async def open_desk(services: Services, mapping: FlowMapping, settings: FlowSettings) -> tuple[Desk, dict[str, TandemError]]:
@@ -34,8 +37,8 @@ async def open_desk(services: Services, mapping: FlowMapping, settings: FlowSett
                 )
     context = Context(entities, services.mappings.values, {}, users)
     closed = {Side.DYNAMICS: not settings.to_dynamics, Side.CREATIO: not settings.to_creatio}
-    desk = Desk(services.mappings, mapping, context, services.keyring, frozenset(errors), frozenset(side for side in Side if closed[side]))
-    return desk, errors
+    shut = frozenset(side for side in Side if closed[side])
+    return Desk(services.mappings, mapping, context, services.keyring, frozenset(errors), shut, services.clock()), errors
 
 
 async def with_references(services: Services, desk: Desk, rows: Iterable[tuple[Side, Row]]) -> Desk:
@@ -57,10 +60,23 @@ async def with_references(services: Services, desk: Desk, rows: Iterable[tuple[S
         for record_id, binding in bindings.items():
             other = binding.id_on(side.other)
             if binding.state is BindingState.ENDED:
-                references[flow, side, record_id] = ENDED
+                references[flow, side, record_id] = await _heir(services, flow, side, binding) or ENDED
             elif binding.state is BindingState.BOUND and other:
                 references[flow, side, record_id] = other
     return replace(desk, context=replace(desk.context, references=references))
+
+
+async def _heir(services: Services, flow: str, side: Side, binding: Binding) -> str | None:
+    """Return the other side's id of the record into which an ended one was merged, as far as that is bound."""
+    for _ in range(_MERGES):
+        if not binding.merged_into:
+            return None
+        heirs = await services.ledger.bindings(flow, Side.DYNAMICS, [binding.merged_into])
+        heir = heirs.get(binding.merged_into)
+        if heir is None or heir.state is BindingState.BOUND:
+            return heir.id_on(side.other) if heir else None
+        binding = heir
+    return None
 
 
 async def _describe(services: Services, mapping: FlowMapping, side: Side) -> Entity:

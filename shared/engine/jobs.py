@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from shared.core.binding import Binding
 from shared.core.errors import TandemError
@@ -10,9 +10,13 @@ from shared.core.mapping import Mapping
 from shared.core.merge import Action
 from shared.core.plan import RecordPlan
 from shared.core.records import Row, Side, Value
-from shared.core.work import Batch, BatchItem, Outcome, Waiting
+from shared.core.work import Batch, BatchItem, Outcome, RunKind, Waiting
 
 T = TypeVar("T")
+
+DELETE: Final = "delete"
+REOPEN: Final = "reopen"
+"""What a person may decide about a record as a whole."""
 
 
 @dataclass
@@ -51,6 +55,16 @@ class Job:
     """Failures, conflicts and waiting rows that are in the ledger already."""
     keeps_note: bool = False
     """Nothing was looked at again: what the binding's note says is still open."""
+    gone: bool = False
+    """Its row is gone for sure; the delete step says what follows."""
+    deactivated: bool = False
+    """What is left on the other side was made inactive."""
+    back: bool = False
+    """Its row was gone and is there again, before anything followed."""
+    merged_into: str = ""
+    """The Dynamics id of the record into which it was merged."""
+    dismissed: bool = False
+    """What a person was asked about its ended binding is of no interest any more."""
     noted: str = ""
     """The binding's note when it was read: what was open before this attempt."""
 
@@ -58,6 +72,11 @@ class Job:
     def id(self) -> str:
         """Return the record's id on the batch's side."""
         return self.item.id
+
+    @property
+    def decided(self) -> str:
+        """Return what a person decided about the record as a whole, "" for nothing."""
+        return self.item.decisions.get("", "")
 
     @property
     def open(self) -> bool:
@@ -102,6 +121,8 @@ class BatchWork:
     batch: Batch
     mapping: Mapping
     jobs: dict[str, Job]
+    fresh: list[Waiting] = field(default_factory=list)
+    """Waiting rows that were not there before: the records they wait for are asked for, once."""
 
     @classmethod
     def start(cls, batch: Batch, mapping: Mapping) -> "BatchWork":
@@ -116,6 +137,12 @@ class BatchWork:
     def active(self) -> list[Job]:
         """Return the records that still need work."""
         return [job for job in self.jobs.values() if job.open]
+
+
+def leading_of(work: BatchWork, job: Job) -> dict[str, Side]:
+    """Return by row key (under "" for all) the side whose value counts, by a person's decision or because the run says so."""
+    decided = {key: Side(choice) for key, choice in job.item.decisions.items() if key}
+    return {"": work.side, **decided} if work.batch.kind is RunKind.REBASE else decided
 
 
 def holder(flow: str, side: Side, record_id: str) -> str:

@@ -34,7 +34,7 @@ class OpenEnds:
         if conflicts:
             await self._services.ledger.save_conflicts(conflicts)
         if waiting:
-            await self._services.ledger.save_waiting(waiting)
+            work.fresh.extend(await self._services.ledger.save_waiting(waiting))
         for failure in failures:
             side = work.side.value
             self._services.events("record_failed", flow=failure.flow, side=side, record=failure.record_id, code=failure.code)

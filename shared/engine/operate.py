@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from shared.core.records import Side, is_guid
-from shared.core.work import BATCH_SIZE, Batch, BatchItem, Failure, RunKind
-from shared.engine.poll import send_batches
+from shared.core.work import BATCH_SIZE, Batch, BatchItem, Failure, FlowSettings, PollState, RunKind
+from shared.engine.poll import mapping_pin, send_batches
 from shared.engine.services import Services
 
 
@@ -28,6 +28,11 @@ class Operate:
             flows[flow] = {
                 "started": settings.started,
                 "stopped_because": settings.stopped_because,
+                "asking": _asking(settings),
+                "walking": settings.walking.run if settings.walking else None,
+                "needs_alignment": self._needs_alignment(flow, state),
+                "deletes_held": [[held.side.value, held.record_id] for held in await ledger.held_deletes(flow)],
+                "not_shown": {side.value: len(c.absent) for (name, side), c in state.censuses.items() if name == flow and c.absent},
                 "interval_ms": settings.interval_ms,
                 "watermarks": {side.value: mark.saved_at.isoformat() for (name, side), mark in state.watermarks.items() if name == flow},
                 "open_batches": len(open_batches),
@@ -36,6 +41,11 @@ class Operate:
                 "conflicts": [[c.creatio_id, c.dynamics_id, c.field, c.reason] for c in conflicts],
             }
         return {"flows": flows, "queues": dict(await self._services.queues.depths())}
+
+    def _needs_alignment(self, flow: str, state: PollState) -> bool:
+        """Tell whether the mapping changed since the records of a flow were last looked at under it as a whole (law 2)."""
+        pin = state.pins.get(mapping_pin(flow))
+        return pin is not None and pin.value != self._services.mappings.flow_hash(flow)
 
     async def start(self, flow: str) -> None:
         """Start a flow again; raises ConfigError for a flow that there is not."""
@@ -64,6 +74,13 @@ class Operate:
 
 def _chunks(ids: Sequence[str]) -> list[list[BatchItem]]:
     return [[BatchItem(i) for i in ids[start : start + BATCH_SIZE]] for start in range(0, len(ids), BATCH_SIZE)]
+
+
+def _asking(settings: FlowSettings) -> dict[str, Any] | None:
+    asking = settings.asking
+    if asking is None:
+        return None
+    return {"side": asking.side.value, "changed": asking.changed, "of": asking.of, "earlier": asking.earlier, "at": asking.at.isoformat()}
 
 
 def _shown(failure: Failure) -> dict[str, Any]:

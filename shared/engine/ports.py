@@ -46,6 +46,10 @@ class System(Protocol):
     def sees_all(self) -> bool:
         """Tell whether the integration user may read every record: only then absence says anything (law 10)."""
 
+    @property
+    def tells_deletes(self) -> bool:
+        """Tell whether the feed of changes names records that were deleted; without it sides are compared from time to time."""
+
     async def environment(self) -> str:
         """Return which environment this is, for law 12; asked again from time to time."""
 

@@ -1,39 +1,45 @@
 """Read: bindings and the records of both sides, fresh and in bulk, and which records can be worked on at all."""
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from shared.core.binding import Binding, BindingState
+from shared.core.deletes import reopened
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.plan import Desk
 from shared.core.records import Row, Side
 from shared.core.work import Outcome, RunKind
-from shared.engine.jobs import BatchWork, Job, holder
+from shared.engine.jobs import DELETE, REOPEN, BatchWork, Job, holder
 from shared.engine.services import Services
 
 _SOON = 5.0
+_LOOKS_AGAIN = 2
+_LIVE = (BindingState.BOUND, BindingState.CREATING)
 
 
 class Read:
-    """The read step."""
+    """The read step. It writes nothing: what the absence of a row asks for is left to the delete step."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def load(self, work: BatchWork, desk: Desk, jobs: list[Job]) -> None:
-        """Read bindings and the records of both sides, in bulk; end the records that can't be worked on."""
+    async def load(self, work: BatchWork, desk: Desk, jobs: list[Job], *, any_age: bool = False) -> None:
+        """Read bindings and the records of both sides, in bulk; end the records that can't be worked on.
+
+        With `any_age` a row older than the one seen last counts as well: a person said so, or it is only counted.
+        """
         services, side, other = self._services, work.side, work.side.other
         ids = [job.id for job in jobs]
         own_system, mapping = services.system(work.mapping, side), work.mapping
         bindings, own = await asyncio.gather(
             services.ledger.bindings(mapping.flow, side, ids), own_system.read(mapping.entity(side), ids, desk.columns(side))
         )
-        live = (BindingState.BOUND, BindingState.CREATING)
-        twins = [binding.id_on(other) for binding in bindings.values() if binding.state in live]
+        reopening = {job.id for job in jobs if job.decided == REOPEN}
+        twins = [binding.id_on(other) for record_id, binding in bindings.items() if binding.state in _LIVE or record_id in reopening]
         wanted = [twin for twin in twins if twin]
         far = await services.system(mapping, other).read(mapping.entity(other), wanted, desk.columns(other)) if wanted else {}
+        any_age = any_age or work.batch.kind in (RunKind.REPLAY, RunKind.REBASE)
         for job in jobs:
             job.binding, job.rows, job.plan = bindings.get(job.id), {}, None
             note = job.binding.note if job.binding else ""
@@ -41,32 +47,52 @@ class Read:
             if job.binding and work.batch.kind is RunKind.REPLAY:
                 fields = {k: s if k in job.errors or s.refused is None else replace(s, refused=None) for k, s in job.binding.fields.items()}
                 job.binding = replace(job.binding, fields=fields)
-            await self._place(work, job, own.get(job.id), far)
+            twin = far.get((job.binding.id_on(other) if job.binding else None) or "")
+            self._place(work, job, own.get(job.id), twin, any_age=any_age)
 
-    async def _place(self, work: BatchWork, job: Job, own: Row | TandemError | None, far: Mapping[str, Row | TandemError]) -> None:
+    def _place(self, work: BatchWork, job: Job, own: Row | TandemError | None, twin: Row | TandemError | None, *, any_age: bool) -> None:
         """Give a record its rows, or end it: its row is gone, unreadable, older than what was seen, or someone else's work."""
-        binding = job.binding
         if isinstance(own, TandemError):
             self._unreadable(job, own)
             return
         if own is None:
-            await self._gone(work, job, far.get((binding.id_on(work.side.other) if binding else None) or ""))
+            self._gone(work, job, twin)
             return
-        if binding is not None and binding.state is BindingState.ENDED:
-            job.end(Outcome.OUT_OF_SCOPE)
+        if not self._goes_on(work, job, twin):
             return
-        if self._is_stale(own, job.item.stamp.time if job.item.stamp else None, binding, work.side):
+        binding = job.binding
+        announced = job.item.stamp.time if job.item.stamp else None
+        if not any_age and self._is_stale(own, announced, binding, work.side):
             job.put_off(_SOON, Stale("sync.stale_read", record_id=job.id))
             return
         job.rows[work.side] = own
         if binding is None or binding.state is BindingState.REFUSED:
+            if own.merged_into:
+                job.end(Outcome.OUT_OF_SCOPE)
             return
         if binding.state is BindingState.CREATING:
             if self._someone_creates(work, binding):
                 job.put_off(_SOON, NotReady("match.reserved", record_id=job.id))
                 return
             self._take_over_reservations(work, job, binding)
-        self._place_twin(work, job, binding, far.get(binding.id_on(work.side.other) or ""))
+        self._place_twin(work, job, binding, twin, any_age=any_age)
+        merged = [row.merged_into for row in job.rows.values() if row.merged_into]
+        if merged and job.open and binding.state is BindingState.BOUND:
+            job.merged_into = merged[0]
+
+    def _goes_on(self, work: BatchWork, job: Job, twin: Row | TandemError | None) -> bool:
+        """Tell whether a record that is there may be worked on: its binding has not ended, or a person reopens it."""
+        binding = job.binding
+        if binding is not None and binding.state is BindingState.ENDED:
+            if job.decided != REOPEN:
+                self._ended(work, job, binding)
+                return False
+            job.binding = reopened(binding, work.side, both=isinstance(twin, Row))
+            job.newly_bound = job.binding.state is BindingState.BOUND
+        elif binding is not None and work.side in binding.gone:
+            job.binding = replace(binding, gone=())
+            job.back = True
+        return True
 
     def _unreadable(self, job: Job, error: TandemError) -> None:
         """Put a record off whose part of a read had a passing fault; a missing right stops the flow; anything else is a failure."""
@@ -77,20 +103,40 @@ class Read:
         else:
             job.fail(error, Outcome.FAILED)
 
+    def _ended(self, work: BatchWork, job: Job, binding: Binding) -> None:
+        """Leave a record alone whose binding has ended; one that was gone and is there again needs a person (law 10)."""
+        if work.side not in binding.gone or job.decided == DELETE:
+            job.dismissed = job.decided == DELETE
+            job.keeps_note = True
+            job.end(Outcome.OUT_OF_SCOPE)
+        elif binding.note:
+            job.keeps_note = True
+            job.end(Outcome.CONFLICT)
+        elif job.item.attempts < _LOOKS_AGAIN:  # a replica that lags may show what was deleted a moment ago
+            job.put_off(_SOON, Stale("sync.stale_read", record_id=job.id))
+        else:
+            job.conflicts[""] = ("delete.reappeared", ())
+            job.end(Outcome.CONFLICT)
+
     def _take_over_reservations(self, work: BatchWork, job: Job, binding: Binding) -> None:
         """Let the job give back what the open create reserved, under the name of its source record."""
         source = binding.source or work.side
         job.reserved, job.reserved_by = binding.reserved, holder(work.mapping.flow, source, binding.id_on(source) or "")
 
-    def _place_twin(self, work: BatchWork, job: Job, binding: Binding, twin: Row | TandemError | None) -> None:
+    def _place_twin(self, work: BatchWork, job: Job, binding: Binding, twin: Row | TandemError | None, *, any_age: bool) -> None:
         if isinstance(twin, TandemError):
             self._unreadable(job, twin)
-        elif twin is not None and self._is_stale(twin, None, binding, work.side.other):
+        elif twin is not None and not any_age and self._is_stale(twin, None, binding, work.side.other):
             job.put_off(_SOON, Stale("sync.stale_read", record_id=twin.id))
         elif twin is not None:
             job.rows[work.side.other] = twin
             if binding.state is BindingState.CREATING:
                 job.arrived()
+        elif binding.state is BindingState.BOUND and (job.decided == REOPEN or work.batch.kind is RunKind.REBASE):
+            job.binding = reopened(binding, work.side, both=False)
+        elif work.side.other in binding.gone:
+            job.keeps_note = True  # the delete of its twin waits for a person
+            job.end(Outcome.CONFLICT)
         elif binding.state is BindingState.BOUND or binding.source is not work.side:
             other = work.side.other
             job.fail(
@@ -112,14 +158,15 @@ class Read:
         own = binding.owner_batch == work.batch.id
         return not own and binding.deadline is not None and binding.deadline > self._services.clock()
 
-    async def _gone(self, work: BatchWork, job: Job, twin: Row | TandemError | None) -> None:
-        """End a record whose row is not there.
+    def _gone(self, work: BatchWork, job: Job, twin: Row | TandemError | None) -> None:
+        """Tell what the absence of a row means.
 
-        With a tombstone its binding ends (law 10); a create that never happened and has no source any more ends too (law 6); else a
-        person looks.
+        With positive evidence the delete step follows (law 10); a create that never happened and has no source any more ends too
+        (law 6); else a person looks.
         """
         binding = job.binding
         if binding is None or binding.state is BindingState.ENDED:
+            job.dismissed = binding is not None and bool(binding.note)
             job.end(Outcome.UNCHANGED)  # created and deleted between two polls, or known to be gone
             return
         creating = binding.state is BindingState.CREATING and binding.source is work.side
@@ -128,14 +175,18 @@ class Read:
             return
         if creating:
             self._take_over_reservations(work, job, binding)
-        if not job.item.deleted and not (creating and twin is None):
+        if work.side in binding.gone and not job.decided and work.batch.kind is not RunKind.REPLAY:
+            job.keeps_note = True  # it waits for a person already
+            job.end(Outcome.CONFLICT)
+            return
+        evidence = job.item.deleted or work.side in binding.gone
+        if not evidence and not (creating and twin is None):
             system, entity = work.mapping.system(work.side), work.mapping.entity(work.side)
             job.fail(Rejected("sync.unseen_row", system=system, entity=entity, record_id=job.id), Outcome.FAILED)
             return
-        ended = replace(binding, state=BindingState.ENDED, note=f"deleted in {work.side.value}", fields={}, owner_batch="", deadline=None)
-        saved = (await self._services.ledger.save_bindings([ended]))[0]
-        if isinstance(saved, Binding):
-            job.binding = saved
-            job.end(Outcome.DELETED)
-        elif isinstance(saved, Transient):
-            job.put_off(_SOON, saved)
+        if isinstance(twin, TandemError):
+            self._unreadable(job, twin)
+            return
+        if twin is not None:
+            job.rows[work.side.other] = twin
+        job.gone = True

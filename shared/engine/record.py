@@ -4,7 +4,7 @@ A retry sends the new message first, then raises the row's attempt; a message wi
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ from shared.engine.jobs import BatchWork, Job, counts_of, note_of, resolved
 from shared.engine.open_ends import OpenEnds, pair_of
 from shared.engine.poll import queue_of, reopened
 from shared.engine.services import Services
-from shared.engine.wake import ready, wake
+from shared.engine.wake import fetch, look_up, wake
 
 _MOST_ATTEMPTS = 40
 """A record that was put off so often, for another reason than an outage, needs a person: three hours, by the growing delays."""
@@ -57,7 +57,9 @@ class Record:
         await self._mended(work, jobs)
         waiting = [row for job in jobs for row in job.waiting]
         if waiting:  # look once more, so that a binding made in between still wakes the record (law 9)
-            await wake(self._services, await ready(self._services, waiting), work.batch.run)
+            found, unmet = await look_up(self._services, waiting)
+            await wake(self._services, found, work.batch.run)
+            await fetch(self._services, [row for row in unmet if row in work.fresh], work.batch.run)
         await self._wake(work, [job for job in jobs if job.newly_bound and job.binding])
         await self._release(jobs)
         await self._close(work, jobs)
@@ -73,6 +75,10 @@ class Record:
         if isinstance(error, Transient) and error.retry_after and error.system:
             until = self._services.clock() + timedelta(seconds=error.retry_after)
             await self._services.ledger.pause_account(AccountThrottle(error.system, until))
+
+    async def close_dry(self, batch: Batch, counts: Mapping[str, int]) -> None:
+        """Close the row of a batch that was only counted."""
+        await self._save(replace(batch, items=[], counts=counts, state=BatchState.CLOSED, touched=self._services.clock()))
 
     async def park(self, batch: Batch) -> None:
         """Leave a batch of a flow that is stopped or asleep; `watch` sends it again when the flow runs."""

@@ -32,6 +32,12 @@ class Limits:
     slots: Mapping[str, int] | None = None
     """Most messages that work on one system's account at the same time, over all instances; no entry means no limit."""
     retention: timedelta = timedelta(days=30)
+    max_change_share: float = 0.3
+    """A side of which more bound records change in one read asks before any of them is synced; never below 100 records (law 12)."""
+    compare_interval: timedelta = timedelta(hours=6)
+    """How often a side whose feed shows no deletes is compared with the ledger (law 11)."""
+    waiting_limit: timedelta = timedelta(days=3)
+    """A record that waits longer for another one needs a person (law 9)."""
     resend_after: timedelta = timedelta(minutes=15)
     """An open batch without progress for so long is sent again: longer than a message can be invisible (azure.md 2.3)."""
 

@@ -17,11 +17,14 @@ from shared.core.schedule import is_asleep
 from shared.core.work import Batch, BatchState, Failure, FlowSettings, Message, Outcome, PollState, RunKind, Waiting
 from shared.engine.apply import Apply
 from shared.engine.create import Create
+from shared.engine.delete import Delete
 from shared.engine.desk import open_desk, with_references
-from shared.engine.jobs import BatchWork, Job
+from shared.engine.environment import check_environments
+from shared.engine.jobs import BatchWork, Job, leading_of
 from shared.engine.match import Match
 from shared.engine.read import Read
 from shared.engine.record import Record
+from shared.engine.rehearse import Rehearse
 from shared.engine.services import Services
 from shared.engine.stop import stop_flow
 
@@ -36,7 +39,8 @@ class Sync:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._read, self._match, self._create = Read(services), Match(services), Create(services)
-        self._apply, self._record = Apply(services), Record(services)
+        self._apply, self._record, self._delete = Apply(services), Record(services), Delete(services)
+        self._rehearse = Rehearse(services)
         self._told: dict[str, set[str]] = {}
 
     async def run(self, message: Message) -> None:
@@ -50,7 +54,8 @@ class Sync:
             return
         state = await services.ledger.poll_state()
         settings = services.settings(batch.flow, state.flows)
-        if batch.kind is RunKind.SCHEDULED and (not settings.started or is_asleep(settings.sleep, services.clock())):
+        rests = not settings.started or settings.asking is not None or is_asleep(settings.sleep, services.clock())
+        if batch.state is BatchState.HELD or (rests and batch.kind in (RunKind.SCHEDULED, RunKind.RECONCILE)):
             await self._record.park(batch)
             return
         pause = self._pause(batch, state)
@@ -59,7 +64,7 @@ class Sync:
             return
         async with AsyncExitStack() as slots:
             if await self._take_slots(batch, slots):
-                await self._work(batch, settings)
+                await self._work(batch, settings, state)
             else:
                 await self._record.postpone(batch, _SOON, Transient(f"{self._system(batch)}.throttled"))
 
@@ -87,11 +92,15 @@ class Sync:
             stack.push_async_callback(services.ledger.free_slot, system, slot, holder)
         return True
 
-    async def _work(self, batch: Batch, settings: FlowSettings) -> None:
+    async def _work(self, batch: Batch, settings: FlowSettings, state: PollState) -> None:
         services, mapping = self._services, self._services.mapping(batch.flow)
         work = BatchWork.start(batch, mapping)
         try:
+            await check_environments(services, mapping, state)
             desk, unknown = await open_desk(services, mapping, settings)
+            if batch.dry:
+                await self._record.close_dry(batch, await self._rehearse.count(work, desk))
+                return
             await self._tell_unknown(work, unknown)
             await self._drop_echoes(work)
             for _ in range(_LOOKS):
@@ -141,6 +150,7 @@ class Sync:
         """Take one look at every record that still needs work."""
         jobs = work.active()
         await self._read.load(work, desk, jobs)
+        await self._delete.run(work, desk, [job for job in jobs if job.gone or job.back or job.dismissed or job.merged_into])
         jobs = [job for job in jobs if job.open]
         desk = await with_references(self._services, desk, [(side, row) for job in jobs for side, row in job.rows.items()])
         unbound = [job for job in jobs if job.binding is None or job.binding.state is BindingState.REFUSED]
@@ -158,7 +168,7 @@ class Sync:
         """Plan one record; a fault of our own on one record must not stop the others (law 13)."""
         binding = job.binding
         assert binding is not None  # noqa: S101 - the caller looked
-        job.plan = job.guarded(lambda: plan_record(desk, binding, job.rows, self._covered(desk, job)))
+        job.plan = job.guarded(lambda: plan_record(desk, binding, job.rows, self._covered(desk, job), leading_of(work, job)))
         if job.plan is not None:
             self._note_decisions(work, desk, job)
 

@@ -1,13 +1,19 @@
 """Watch: what keeps the house in order between polls: lost messages, parked batches, waiting records, depths, retention."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
-from shared.core.errors import Stale
+from shared.core.errors import NotReady, Stale
 from shared.core.schedule import is_asleep
-from shared.core.work import MESSAGE_VERSION, Batch, BatchState, Message, PollState
-from shared.engine.poll import queue_of, reopened
+from shared.core.work import MESSAGE_VERSION, Batch, BatchState, Failure, PollMessage, PollState, Task, Waiting
+from shared.engine.poll import message_of, queue_of, reopened
 from shared.engine.services import Services
-from shared.engine.wake import ready, wake
+from shared.engine.wake import fetch, look_up, wake
+from shared.engine.walk import Walk
+
+_FETCH_UNTIL = timedelta(hours=1)
+"""A record that others wait for and that nobody has met is asked for again so long; then its own edits must bring it."""
 
 
 class Watch:
@@ -15,6 +21,7 @@ class Watch:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._walk = Walk(services)
 
     async def run(self) -> None:
         """Send open batches without progress and parked ones of running flows again, sweep, purge, and report."""
@@ -22,7 +29,8 @@ class Watch:
         state = await services.ledger.poll_state()
         for flow in services.mappings.flows:
             await self._resend(flow, state)
-        await wake(services, await ready(services, await services.ledger.all_waiting()), services.new_id())
+            await self._walk.finish(flow, state)
+        await self._sweep(await services.ledger.all_waiting())
         purged = await services.ledger.purge(services.clock() - services.limits.retention)
         depths = await services.queues.depths()
         services.events("heartbeat", purged=float(purged), **{f"depth_{name}": float(depth) for name, depth in depths.items()})
@@ -30,22 +38,53 @@ class Watch:
             age = (services.clock() - mark.saved_at).total_seconds()
             services.events("watermark_age", flow=flow, side=side.value, seconds=age)
 
+    async def _sweep(self, waiting: Sequence[Waiting]) -> None:
+        """Wake who waits for a record that is bound by now, ask for those that were never met, and tell of those that wait too long."""
+        services, now, run = self._services, self._services.clock(), self._services.new_id()
+        found, unmet = await look_up(services, waiting)
+        await wake(services, found, run)
+        aged = [row for row in unmet if services.limits.resend_after <= now - row.since < _FETCH_UNTIL]
+        await fetch(services, aged, run)
+        late = [row for row in waiting if row not in found and not row.told and now - row.since >= services.limits.waiting_limit]
+        failures = [self._too_late(row) for row in late]
+        if failures:
+            await services.ledger.save_failures(failures)
+            await services.ledger.tell_waiting(late)
+
+    def _too_late(self, row: Waiting) -> Failure:
+        mapping = self._services.mapping(row.flow)
+        error = NotReady(
+            "match.waits_too_long",
+            f"waits for {row.target_id} of {row.target_flow}",
+            system=mapping.system(row.side),
+            entity=mapping.entity(row.side),
+            record_id=row.record_id,
+            field=row.field,
+        )
+        return Failure.of(error, row.flow, row.side, self._services.clock())
+
     async def _resend(self, flow: str, state: PollState) -> None:
         services, now = self._services, self._services.clock()
         settings = services.settings(flow, state.flows)
-        runs = settings.started and not is_asleep(settings.sleep, now)
+        runs = settings.started and settings.asking is None and not is_asleep(settings.sleep, now)
+        held = set()
         for batch in await services.ledger.open_batches(flow):
-            if batch.state is BatchState.PARKED:
+            if batch.state is BatchState.HELD:
+                # The end of a chain asks for the gate; this is for a worker that died before it could.
+                if runs and (batch.touched or batch.created) < now - services.limits.resend_after:
+                    held.add(batch.side)
+            elif batch.state is BatchState.PARKED:
                 if runs:
                     await self._send(reopened(batch, batch.items, now))
             elif (batch.touched or batch.created) < now - services.limits.resend_after:
                 await self._send(replace(batch, touched=now))
+        for side in held:
+            message = PollMessage(v=MESSAGE_VERSION, flow=flow, side=side, run=services.new_id(), task=Task.GATE)
+            await services.queues.send("polls", message)
 
     async def _send(self, batch: Batch) -> None:
         """Send a batch's message first, then save its row: a crash in between sends it twice, which is harmless."""
-        await self._services.queues.send(
-            queue_of(batch.kind), Message(v=MESSAGE_VERSION, flow=batch.flow, batch=batch.id, attempt=batch.attempt)
-        )
+        await self._services.queues.send(queue_of(batch.kind), message_of(batch))
         try:
             await self._services.ledger.save_batch(replace(batch, state=BatchState.OPEN))
         except Stale:

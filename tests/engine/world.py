@@ -12,13 +12,17 @@ from shared.core.fingerprint import Keyring
 from shared.core.mapping import load
 from shared.core.records import Column, ColumnType, Side, Value
 from shared.core.work import Message, Outcome, PollMessage
+from shared.engine.decide import Decide
 from shared.engine.operate import Operate
 from shared.engine.poison import Poison
 from shared.engine.poll import Poll
 from shared.engine.services import Limits, Services
 from shared.engine.sync import Sync
+from shared.engine.tasks import Tasks
+from shared.engine.walk import Walk
 from shared.engine.watch import Watch
-from tests.engine.fakes import Crash, FakeClock, FakeLedger, FakeQueues, FakeSystem
+from tests.engine.fake_ledger import FakeLedger
+from tests.engine.fakes import Crash, FakeClock, FakeQueues, FakeSystem
 
 FLOW = "test.account"
 MAPPING = {
@@ -115,6 +119,7 @@ class World:
         self.services = services
         self.poller, self.syncer, self.watcher = Poll(services), Sync(services), Watch(services)
         self.poison, self.operate = Poison(services), Operate(services)
+        self.decide, self.walk, self.tasks = Decide(services), Walk(services), Tasks(services, self.poller)
 
     def system(self, side: Side) -> FakeSystem:
         """Return the system of a side."""
@@ -142,7 +147,7 @@ class World:
                 await self.syncer.run(message)
             else:
                 assert isinstance(message, PollMessage)
-                await self.poller.run_message(message)
+                await self.tasks.run(message)
         except Crash:
             self.queues.messages.append((self.clock() + timedelta(minutes=10), queue, message))
             self.start()

@@ -1,0 +1,139 @@
+"""Compare: one complete read of a side against the ledger (law 11).
+
+It finds what the feed of changes can't tell or has missed: rows whose stamp is not the one seen last (long transactions, rows that went
+back to an earlier state), rows without a binding, and bound records that are not shown any more. Only records that two complete reads
+in a row did not show, with the right to see all, and of which the system says one by one that they do not exist, are deleted (law 10).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from shared.core.binding import BindingState
+from shared.core.census import Digests, sighting
+from shared.core.errors import Denied, Stale, TandemError
+from shared.core.mapping import Mapping
+from shared.core.records import Change, Side
+from shared.core.work import MESSAGE_VERSION, Batch, BatchState, Census, PollMessage, RunKind, Task
+from shared.engine.environment import check_environments
+from shared.engine.poll import chunks_of, send_batches
+from shared.engine.scan import scan
+from shared.engine.services import Services
+from shared.engine.stop import stop_flow
+
+_MOST_ABSENT = 500
+"""So many absent records are looked into at a time: more are left for the next compare, and no more could be deleted in a day anyway."""
+
+
+@dataclass
+class _Known:
+    """What the ledger knows of one side before it is read."""
+
+    ids: Digests = field(default_factory=Digests)
+    """Every record that has a binding, in whatever state."""
+    as_seen: Digests = field(default_factory=Digests)
+    """The same with the stamp that was seen last; a record that is gone has none."""
+
+
+class Compare:
+    """The compare step."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def run(self, message: PollMessage) -> None:
+        """Compare one side of a flow with the ledger; what it finds goes through the gate to `sync`."""
+        services = self._services
+        state = await services.ledger.poll_state()
+        settings = services.settings(message.flow, state.flows)
+        if not settings.started or settings.asking is not None:
+            return  # asked for again when the flow runs
+        mapping, side = services.mapping(message.flow), message.side
+        try:
+            await check_environments(services, mapping, state)
+            known = await self._known(mapping, side)
+            shown, found = await self._walk(mapping, side, message.run, known)
+            absent = await self._absent(mapping, side, known, shown)
+            before = state.censuses.get((mapping.flow, side))
+            gone = await self._confirmed(mapping, side, absent, before)
+        except Denied as error:
+            await stop_flow(services, settings, error)
+            return
+        except TandemError as error:  # it is due again soon, and starts from the beginning
+            services.events("compare_failed", flow=mapping.flow, side=side.value, code=error.code, request_id=error.request_id)
+            return
+        await send_batches(services, self._batches(mapping, side, message.run, [Change(i, None, deleted=True) for i in gone], held=False))
+        if found:
+            gate = PollMessage(v=MESSAGE_VERSION, flow=mapping.flow, side=side, run=message.run, task=Task.GATE)
+            await services.queues.send("polls", gate)
+        await self._keep(mapping, side, before, [record_id for record_id in absent if record_id not in set(gone)])
+        facts = {"shown": len(shown), "found": found, "absent": len(absent), "deleted": len(gone)}
+        services.events("side_compared", flow=mapping.flow, side=side.value, **{name: float(number) for name, number in facts.items()})
+
+    async def _known(self, mapping: Mapping, side: Side) -> _Known:
+        known = _Known()
+        async for one in scan(self._services, mapping.flow):
+            record_id = one.id_on(side)
+            if record_id is None:
+                continue
+            known.ids.add(record_id)
+            known.as_seen.add(sighting(record_id, one.stamp_on(side)))
+        known.ids.close()
+        known.as_seen.close()
+        return known
+
+    async def _walk(self, mapping: Mapping, side: Side, run: str, known: _Known) -> tuple[Digests, int]:
+        """Read the whole side, page by page; enqueue, held, what is not as the ledger knows it. Return what was shown, and how many."""
+        system, shown, found = self._services.system(mapping, side), Digests(), 0
+        complete = False
+        async for page in system.changes(mapping.entity(side), (), None, None):
+            complete = page.complete
+            live = [change for change in page.changes if not change.deleted]
+            for change in live:
+                shown.add(change.id)
+            odd = [change for change in live if sighting(change.id, change.stamp) not in known.as_seen]
+            # Without its stamp a record is looked at whatever its age; one that is only older is told from a stale read by `read`.
+            await send_batches(self._services, self._batches(mapping, side, run, [replace(c, stamp=None) for c in odd], held=True))
+            found += len(odd)
+        if not complete:
+            raise Stale("sync.stale_read", "the read ended before its last page", entity=mapping.entity(side))
+        shown.close()
+        return shown, found
+
+    async def _absent(self, mapping: Mapping, side: Side, known: _Known, shown: Digests) -> list[str]:
+        """Return bound records that the read did not show; those bound only since it began are not among them."""
+        absent: list[str] = []
+        async for one in scan(self._services, mapping.flow):
+            record_id = one.id_on(side)
+            if record_id and one.state is BindingState.BOUND and record_id in known.ids and record_id not in shown:
+                absent.append(record_id)
+                if len(absent) >= _MOST_ABSENT:
+                    break
+        return absent
+
+    async def _confirmed(self, mapping: Mapping, side: Side, absent: Sequence[str], before: Census | None) -> list[str]:
+        """Return the absent records that are deleted for sure (law 10)."""
+        system = self._services.system(mapping, side)
+        twice = set(absent) & set(before.absent if before else ())
+        if not twice or not system.sees_all:
+            return []
+        answers = await system.exist(mapping.entity(side), twice)
+        hidden = [record_id for record_id, there in answers.items() if there]
+        if hidden:
+            self._services.events("records_hidden", flow=mapping.flow, side=side.value, records=float(len(hidden)))
+        return sorted(record_id for record_id in twice if answers.get(record_id) is False)
+
+    def _batches(self, mapping: Mapping, side: Side, run: str, changes: Sequence[Change], *, held: bool) -> list[Batch]:
+        now, state = self._services.clock(), BatchState.HELD if held else BatchState.OPEN
+        return [
+            Batch(self._services.new_id(), mapping.flow, side, run, RunKind.RECONCILE, items, now, state=state, touched=now)
+            for items in chunks_of(changes)
+        ]
+
+    async def _keep(self, mapping: Mapping, side: Side, before: Census | None, absent: Sequence[str]) -> None:
+        """Keep what this read did not show, for the next one to confirm."""
+        now = self._services.clock()
+        census = Census(mapping.flow, side, now, tuple(absent), etag=before.etag if before else None)
+        try:
+            await self._services.ledger.save_census(census)
+        except Stale:  # asked for again meanwhile: the row holds a newer wish
+            self._services.events("census_lost", flow=mapping.flow, side=side.value)
