@@ -85,13 +85,14 @@ class Binding:
 
 @dataclass(frozen=True)
 class Bound:
-    """What a scan over all bindings of a flow reads of each: ids, state and stamps."""
+    """What a scan over all bindings of a flow reads of each: ids, state, stamps, and the sides whose record is gone."""
 
     creatio_id: str | None
     dynamics_id: str | None
     state: BindingState
     creatio_stamp: Stamp | None = None
     dynamics_stamp: Stamp | None = None
+    gone: tuple[Side, ...] = ()
 
     def id_on(self, side: Side) -> str | None:
         """Return the record's id on one side."""

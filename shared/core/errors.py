@@ -192,6 +192,11 @@ _catalogue(
     "Look at the candidates, merge the doubles or link the right one, then reprocess the failure.",
 )
 _catalogue(
+    "match.merged",
+    "A record was merged into another one in Dynamics, and both still stand in Creatio.",
+    "Merge the two in Creatio as well (the conflict then closes by itself), or choose `delete` to leave them as they are.",
+)
+_catalogue(
     "match.waits_too_long",
     "A record has waited for a long time for another one to which it refers.",
     "Look why the record it names is not in step: it may be out of scope, rejected, or in conflict. It is still woken later.",

@@ -100,11 +100,12 @@ class Compare:
         return shown, found
 
     async def _absent(self, mapping: Mapping, side: Side, known: _Known, shown: Digests) -> list[str]:
-        """Return bound records that the read did not show; those bound only since it began are not among them."""
+        """Return records with a binding that the read did not show; those bound only since it began are not among them."""
         absent: list[str] = []
         async for one in scan(self._services, mapping.flow):
             record_id = one.id_on(side)
-            if record_id and one.state is BindingState.BOUND and record_id in known.ids and record_id not in shown:
+            looked_for = one.state in (BindingState.BOUND, BindingState.ENDED) and side not in one.gone
+            if record_id and looked_for and record_id in known.ids and record_id not in shown:
                 absent.append(record_id)
                 if len(absent) >= _MOST_ABSENT:
                     break

@@ -157,7 +157,7 @@ class Delete:
         assert job.binding is not None  # noqa: S101 - the callers looked
         binding = job.binding
         if job.dismissed:
-            return replace(binding, note="")
+            return replace(binding, note="", gone=(*binding.gone, work.side) if job.gone else binding.gone)
         gone: tuple[Side, ...] = () if job.merged_into else (work.side,)
         survivor = work.side.other
         if not job.merged_into and (survivor not in job.rows or work.mapping.on_delete == "delete"):

@@ -65,6 +65,8 @@ class Job:
     """The Dynamics id of the record into which it was merged."""
     dismissed: bool = False
     """What a person was asked about its ended binding is of no interest any more."""
+    pair: tuple[str, str] | None = None
+    """The ids of its binding when it was read first, Creatio's first: under them its conflicts stand."""
     noted: str = ""
     """The binding's note when it was read: what was open before this attempt."""
 

@@ -43,6 +43,8 @@ class Read:
         for job in jobs:
             job.binding, job.rows, job.plan = bindings.get(job.id), {}, None
             note = job.binding.note if job.binding else ""
+            if job.binding is not None and job.pair is None:
+                job.pair = (job.binding.creatio_id or "", job.binding.dynamics_id or "")
             job.noted = "\n".join(dict.fromkeys([*job.noted.splitlines(), *note.splitlines()]))
             if job.binding and work.batch.kind is RunKind.REPLAY:
                 fields = {k: s if k in job.errors or s.refused is None else replace(s, refused=None) for k, s in job.binding.fields.items()}
@@ -166,7 +168,9 @@ class Read:
         """
         binding = job.binding
         if binding is None or binding.state is BindingState.ENDED:
-            job.dismissed = binding is not None and bool(binding.note)
+            job.gone = job.dismissed = binding is not None and job.item.deleted and work.side not in binding.gone
+            if binding is not None and job.item.deleted and binding.note:
+                job.dismissed = True
             job.end(Outcome.UNCHANGED)  # created and deleted between two polls, or known to be gone
             return
         creating = binding.state is BindingState.CREATING and binding.source is work.side

@@ -134,7 +134,8 @@ class Record:
                 record_id = job.id if side is work.side else (job.binding.id_on(side) if job.binding else None)
                 if record_id:
                     failures[side][record_id] = keys
-            conflicts += [(*pair_of(work, job), key) for key in resolved(job, "c")]
+            pairs = {pair_of(work, job), job.pair or pair_of(work, job)}
+            conflicts += [(*pair, key) for pair in pairs for key in resolved(job, "c")]
             if "" in resolved(job, "c"):
                 conflicts.append((job.id, "", "") if work.side is Side.CREATIO else ("", job.id, ""))
         for side, records in failures.items():

@@ -136,7 +136,7 @@ class FakeLedger:
         self._step("ledger.scan_bindings")
         rows = [(f"c:{b.creatio_id}" if b.creatio_id else f"d:{b.dynamics_id}", b) for b in self.bound if b.flow == flow]
         rows = sorted(((key, b) for key, b in rows if after is None or key > after), key=lambda row: row[0])
-        page = [Bound(b.creatio_id, b.dynamics_id, b.state, b.creatio_stamp, b.dynamics_stamp) for _, b in rows[:limit]]
+        page = [Bound(b.creatio_id, b.dynamics_id, b.state, b.creatio_stamp, b.dynamics_stamp, b.gone) for _, b in rows[:limit]]
         return BoundPage(page, rows[limit - 1][0] if len(rows) > limit else None)
 
     async def bindings(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Binding]:

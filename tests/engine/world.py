@@ -89,6 +89,7 @@ class World:
     on_step: Callable[[str], None] = lambda _name: None
     keys: str = "k1:" + "A" * 43 + "="
     poll_slice: timedelta = timedelta(seconds=45)
+    compare_seconds: float = 6 * 3600
     events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -114,7 +115,12 @@ class World:
             new_id=lambda: f"id{next(self._ids):06d}",
             random=lambda: 0.0,
             events=lambda name, **facts: self.events.append((name, dict(facts))),
-            limits=Limits(default_interval_ms=1000, slots={"creatio": 4, "dataverse": 4}, poll_slice=self.poll_slice),
+            limits=Limits(
+                default_interval_ms=1000,
+                slots={"creatio": 4, "dataverse": 4},
+                poll_slice=self.poll_slice,
+                compare_interval=timedelta(seconds=self.compare_seconds),
+            ),
         )
         self.services = services
         self.poller, self.syncer, self.watcher = Poll(services), Sync(services), Watch(services)
