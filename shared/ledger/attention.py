@@ -97,9 +97,14 @@ class WaitingRows:
         self._table = table
         self._packer = Packer(Waiting)
 
-    async def save(self, waiting: Sequence[Waiting]) -> None:
-        """Insert waiting rows; one that is there stays, with the time since when it waits."""
-        await side_by_side(self._save, waiting)
+    async def save(self, waiting: Sequence[Waiting]) -> list[Waiting]:
+        """Insert waiting rows; one that is there stays, with the time since when it waits. Return those that were not there."""
+        made = await side_by_side(self._save, waiting)
+        return [item for item, new in zip(waiting, made, strict=True) if new]
+
+    async def tell(self, waiting: Sequence[Waiting]) -> None:
+        """Mark waiting rows as told; one that is gone stays gone."""
+        await side_by_side(self._tell, waiting)
 
     async def waiting_for(self, target_flow: str, target_side: Side, target_ids: Collection[str]) -> list[Waiting]:
         """List who waits for the named records."""
@@ -122,10 +127,22 @@ class WaitingRows:
         for partition, keys in partitions.items():
             await self._table.delete_many(partition, list(dict.fromkeys(keys)))
 
-    async def _save(self, item: Waiting) -> None:
+    async def _save(self, item: Waiting) -> bool:
         try:
             await self._table.create(_waiting_partition(item), _waiting_key(item), self._packer.pack(item))
         except Stale:  # it waits already
+            return False
+        return True
+
+    async def _tell(self, item: Waiting) -> None:
+        partition, key = _waiting_partition(item), _waiting_key(item)
+        row = await self._table.get(partition, key)
+        if row is None:
+            return
+        told = replace(self._packer.unpack(row.properties), told=True)
+        try:
+            await self._table.replace(partition, key, self._packer.pack(told), row.etag)
+        except Stale:  # it was woken meanwhile
             return
 
 

@@ -70,6 +70,11 @@ class BatchRows:
             rows = await self._table.query(text, bounds)
         return [self._unpack(row) for row in rows]
 
+    async def of_run(self, flow: str, run: str) -> list[Batch]:
+        """List all batches of a run: one request a thousand rows that match; the service looks through the flow's partition."""
+        rows = await self._table.query("PartitionKey eq @pk and run eq @run", {"pk": _partition(flow), "run": run})
+        return [self._unpack(row) for row in rows]
+
     async def purge(self, before: datetime) -> int:
         """Remove closed batches of all flows that were last touched before a moment."""
         text = "PartitionKey ge @low and PartitionKey lt @high and RowKey ge @first and RowKey lt @last and at lt @at"
@@ -77,7 +82,7 @@ class BatchRows:
         return await delete_rows(self._table, await self._table.query(text, bounds, ["at"]))
 
     def _pack(self, batch: Batch) -> dict[str, object]:
-        return {**self._packer.pack(batch), "at": encode_time(batch.touched or batch.created)}
+        return {**self._packer.pack(batch), "at": encode_time(batch.touched or batch.created), "run": batch.run}
 
     def _unpack(self, row: StoredRow) -> Batch:
         batch = self._packer.unpack(row.properties)

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-from shared.core.binding import Binding, BindingState
+from shared.core.binding import Binding, BindingState, Bound, BoundPage
 from shared.core.errors import Stale, TandemError
 from shared.core.records import Side, Stamp
 from shared.core.work import LEDGER_VERSION
@@ -132,6 +132,20 @@ class BindingRows:
                 self._follow(flow, record_id, row)
         return {record_id: _stamp_and_state(row, column) for record_id, row in found.items()}
 
+    async def scan(self, flow: str, after: str | None, limit: int) -> BoundPage:
+        """Read a page of all bindings in the order of their rows' keys, only what a scan needs: one request.
+
+        A binding whose full row moves during the scan, because it got its first Creatio id, may be passed by.
+        """
+        select = [VERSION, _POINTER, "c", "d", "st", "cs", "ds", "gn"]
+        if after is None:
+            rows = await self._table.query_prefix(encode_part(flow), "", select, limit)
+        else:
+            text = "PartitionKey eq @pk and RowKey gt @key"
+            rows = await self._table.query(text, {"pk": encode_part(flow), "key": after}, select, limit)
+        found = [_bound(row) for row in rows if not row.properties.get(_POINTER)]
+        return BoundPage(found, rows[-1].key if len(rows) >= limit else None)
+
     async def save(self, bindings: Sequence[Binding]) -> list[Result]:
         """Save bindings, each by its own ETag, up to a hundred rows a transaction; one result for each, in order.
 
@@ -227,6 +241,8 @@ def pack_binding(binding: Binding) -> dict[str, Any]:
         "dl": binding.deadline and encode_time(binding.deadline),
         "rs": json.dumps(binding.reserved) if binding.reserved else None,
         "nt": binding.note or None,
+        "gn": ",".join(binding.gone) or None,
+        "mi": binding.merged_into or None,
         **split_text("f", pack_fields(binding.fields)),
     }
     return {name: value for name, value in properties.items() if value is not None}
@@ -251,6 +267,8 @@ def unpack_binding(flow: str, row: StoredRow) -> Binding:
             deadline=decode_time(properties["dl"]) if "dl" in properties else None,
             reserved=tuple(json.loads(properties.get("rs", "[]"))),
             note=properties.get("nt", ""),
+            gone=_sides(properties),
+            merged_into=properties.get("mi", ""),
         )
     except (ValueError, TypeError, LookupError, AttributeError) as problem:
         raise broken_row(properties, _KIND, f"{type(problem).__name__} {problem}") from None
@@ -273,6 +291,21 @@ def _stamp_and_state(row: StoredRow, column: str) -> tuple[Stamp | None, Binding
         return _stamp(row.properties.get(column)), BindingState(row.properties["st"])
     except (ValueError, LookupError) as problem:
         raise broken_row(row.properties, _KIND, f"{type(problem).__name__} {problem}") from None
+
+
+def _bound(row: StoredRow) -> Bound:
+    properties = row.properties
+    check_version(properties, _KIND)
+    try:
+        state = BindingState(properties["st"])
+        stamps = (_stamp(properties.get("cs")), _stamp(properties.get("ds")))
+        return Bound(properties.get("c"), properties.get("d"), state, *stamps, gone=_sides(properties))
+    except (ValueError, LookupError) as problem:
+        raise broken_row(properties, _KIND, f"{type(problem).__name__} {problem}") from None
+
+
+def _sides(properties: Mapping[str, Any]) -> tuple[Side, ...]:
+    return tuple(Side(name) for name in str(properties.get("gn", "")).split(",") if name)
 
 
 def _stamp(text: str | None) -> Stamp | None:

@@ -82,18 +82,21 @@ def _pack_state(state: FieldState) -> list[Any]:
         state.pending or None,
         state.sent_source,
         state.sent_over,
+        state.writes or None,
+        state.writes_since and encode_time(state.writes_since),
     ]
     while parts[-1] is None:  # ends at row_hash and key_id, which are texts
         parts.pop()
     return parts
 
 
-_STATE_PARTS: Final = 13
+_STATE_PARTS: Final = 15
 
 
 def _unpack_state(parts: list[Any]) -> FieldState:
     texts: list[Any] = [*parts, *([None] * (_STATE_PARTS - len(parts)))]
-    row_hash, key_id, creatio, dynamics, set_from, set_at, run, sent, sent_to, refused, pending, sent_source, sent_over = texts
+    row_hash, key_id, creatio, dynamics, set_from, set_at, run, sent, sent_to, refused, pending, sent_source, sent_over, *rest = texts
+    writes, since = rest[:2]
     return FieldState(
         row_hash=row_hash,
         key_id=key_id,
@@ -108,4 +111,6 @@ def _unpack_state(parts: list[Any]) -> FieldState:
         pending=bool(pending),
         sent_source=sent_source,
         sent_over=sent_over,
+        writes=writes or 0,
+        writes_since=decode_time(since) if since else None,
     )

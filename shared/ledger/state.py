@@ -1,4 +1,7 @@
-"""Flow settings, watermarks and account pauses in one partition, so that a quiet poll reads all of them with one query; slot leases."""
+"""What a poll needs to know, in one partition, so that a quiet poll reads it with one query; slot leases.
+
+Flow settings, watermarks, account pauses, pins and censuses.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from shared.core.errors import Stale
-from shared.core.work import AccountThrottle, FlowSettings, PollState, Watermark
+from shared.core.work import AccountThrottle, Census, FlowSettings, Pin, PollState, Watermark
 from shared.ledger.encoding import decode_time, encode_time, make_key
 from shared.ledger.packing import VERSION, Packer, check_version
 from shared.ledger.tables import StoredRow, Table
@@ -27,12 +30,16 @@ class StateRows:
         self._flows = Packer(FlowSettings)
         self._watermarks = Packer(Watermark)
         self._throttles = Packer(AccountThrottle)
+        self._pins = Packer(Pin)
+        self._censuses = Packer(Census)
 
     async def poll_state(self) -> PollState:
-        """Read settings, watermarks and pauses of all flows: one request while they fit on a page of 1,000 rows."""
+        """Read settings, watermarks, pauses, pins and censuses of all flows: one request while they fit on a page of 1,000 rows."""
         flows: dict[str, FlowSettings] = {}
         watermarks: dict[tuple[str, Side], Watermark] = {}
         throttles: dict[str, AccountThrottle] = {}
+        pins: dict[str, Pin] = {}
+        censuses: dict[tuple[str, Side], Census] = {}
         for row in await self._table.query_prefix(_POLL):
             match row.key.partition(":")[0]:
                 case "flow":
@@ -44,9 +51,15 @@ class StateRows:
                 case "pause":
                     throttle = replace(self._throttles.unpack(row.properties), etag=row.etag)
                     throttles[throttle.system] = throttle
+                case "pin":
+                    pin = replace(self._pins.unpack(row.properties), etag=row.etag)
+                    pins[pin.name] = pin
+                case "census":
+                    census = replace(self._censuses.unpack(row.properties), etag=row.etag)
+                    censuses[census.flow, census.side] = census
                 case _:  # a kind of row that a newer version added
                     continue
-        return PollState(flows, watermarks, throttles)
+        return PollState(flows, watermarks, throttles, pins, censuses)
 
     async def save_flow(self, settings: FlowSettings) -> FlowSettings:
         """Save settings by their ETag."""
@@ -57,6 +70,15 @@ class StateRows:
         """Save a watermark by its ETag; positions of several hundred thousand characters fit."""
         key = make_key("mark", watermark.flow, watermark.side)
         return replace(watermark, etag=await self._table.save(_POLL, key, self._watermarks.pack(watermark), watermark.etag))
+
+    async def save_pin(self, pin: Pin) -> Pin:
+        """Save a pin by its ETag."""
+        return replace(pin, etag=await self._table.save(_POLL, make_key("pin", pin.name), self._pins.pack(pin), pin.etag))
+
+    async def save_census(self, census: Census) -> Census:
+        """Save a census by its ETag; it lists at most some hundred ids."""
+        key = make_key("census", census.flow, census.side)
+        return replace(census, etag=await self._table.save(_POLL, key, self._censuses.pack(census), census.etag))
 
     async def pause_account(self, throttle: AccountThrottle) -> None:
         """Keep the later one of the stored pause and this one."""

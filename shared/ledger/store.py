@@ -5,13 +5,28 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from shared.core.binding import Binding, BindingState
+from shared.core.binding import Binding, BindingState, BoundPage
 from shared.core.errors import ConfigError, TandemError
 from shared.core.records import Side, Stamp
-from shared.core.work import AccountThrottle, Batch, Conflict, Failure, FlowSettings, PollState, Run, Waiting, Watermark
+from shared.core.work import (
+    AccountThrottle,
+    Batch,
+    Census,
+    Conflict,
+    DeleteCount,
+    Failure,
+    FlowSettings,
+    HeldDelete,
+    Pin,
+    PollState,
+    Run,
+    Waiting,
+    Watermark,
+)
 from shared.ledger.attention import ConflictRows, FailureRows, WaitingRows
 from shared.ledger.batches import BatchRows, RunRows
 from shared.ledger.bindings import BindingRows
+from shared.ledger.deletes import DeleteRows
 from shared.ledger.keys import KeyRows
 from shared.ledger.reservations import ReservationRows
 from shared.ledger.state import StateRows
@@ -45,6 +60,7 @@ class TableLedger:
         self._failures = FailureRows(work)
         self._conflicts = ConflictRows(work)
         self._waiting = WaitingRows(work)
+        self._deletes = DeleteRows(work)
         self._reservations = ReservationRows(work, clock)
 
     @property
@@ -68,6 +84,14 @@ class TableLedger:
     async def save_watermark(self, watermark: Watermark) -> Watermark:
         """Advance a watermark by its ETag (create-only when it has none)."""
         return await self._state.save_watermark(watermark)
+
+    async def save_pin(self, pin: Pin) -> Pin:
+        """Save a pin by its ETag (create-only when it has none)."""
+        return await self._state.save_pin(pin)
+
+    async def save_census(self, census: Census) -> Census:
+        """Save a census by its ETag (create-only when it has none)."""
+        return await self._state.save_census(census)
 
     async def pause_account(self, throttle: AccountThrottle) -> None:
         """Keep the later one of the stored pause and this one."""
@@ -102,8 +126,12 @@ class TableLedger:
         return await self._batches.save(batch)
 
     async def open_batches(self, flow: str, untouched_since: datetime | None = None) -> Sequence[Batch]:
-        """List open and parked batch rows of a flow, those not touched since a moment when given."""
+        """List open, parked and held batch rows of a flow, those not touched since a moment when given."""
         return await self._batches.open(flow, untouched_since)
+
+    async def run_batches(self, flow: str, run: str) -> Sequence[Batch]:
+        """List all batch rows of a run, closed ones too."""
+        return await self._batches.of_run(flow, run)
 
     async def bindings(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Binding]:
         """Read bindings by the ids of one side, in bulk; absent ids are absent."""
@@ -112,6 +140,10 @@ class TableLedger:
     async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, tuple[Stamp | None, BindingState]]:
         """Read only the stamp last seen on a side and the state of bindings, one small request an id; absent ids are absent."""
         return await self._bindings.stamps(flow, side, ids)
+
+    async def scan_bindings(self, flow: str, after: str | None = None, limit: int = 1000) -> BoundPage:
+        """Read a page of all bindings of a flow, each once, in the order of their keys; `after` is what the page before gave."""
+        return await self._bindings.scan(flow, after, limit)
 
     async def save_bindings(self, bindings: Sequence[Binding]) -> Sequence[Binding | TandemError]:
         """Save bindings, each by its own ETag, both rows of one binding in one transaction; one result for each, in order."""
@@ -157,9 +189,13 @@ class TableLedger:
         """List the conflicts of a flow."""
         return await self._conflicts.all(flow)
 
-    async def save_waiting(self, waiting: Sequence[Waiting]) -> None:
-        """Insert waiting rows; one that is there stays."""
-        await self._waiting.save(waiting)
+    async def save_waiting(self, waiting: Sequence[Waiting]) -> Sequence[Waiting]:
+        """Insert waiting rows; one that is there stays. Return those that were not there before."""
+        return await self._waiting.save(waiting)
+
+    async def tell_waiting(self, waiting: Sequence[Waiting]) -> None:
+        """Mark waiting rows as told: a failure says that they wait too long. One that is gone stays gone."""
+        await self._waiting.tell(waiting)
 
     async def waiting_for(self, target_flow: str, target_side: Side, target_ids: Collection[str]) -> Sequence[Waiting]:
         """List who waits for the named records."""
@@ -172,6 +208,34 @@ class TableLedger:
     async def clear_waiting(self, waiting: Sequence[Waiting]) -> None:
         """Remove waiting rows."""
         await self._waiting.clear(waiting)
+
+    async def delete_count(self, flow: str) -> DeleteCount:
+        """Read the count of a flow's deletes; an empty one without ETag when there is none."""
+        return await self._deletes.count(flow)
+
+    async def save_delete_count(self, count: DeleteCount) -> DeleteCount:
+        """Save a count of deletes by its ETag (create-only when it has none)."""
+        return await self._deletes.save_count(count)
+
+    async def hold_deletes(self, held: Sequence[HeldDelete]) -> None:
+        """Keep deletes that wait for a person; one that is there stays."""
+        await self._deletes.hold(held)
+
+    async def held_deletes(self, flow: str) -> Sequence[HeldDelete]:
+        """List the deletes of a flow that wait for a person."""
+        return await self._deletes.held(flow)
+
+    async def clear_held(self, flow: str, records: Collection[tuple[Side, str]]) -> None:
+        """Remove held deletes by (side, record id)."""
+        await self._deletes.clear_held(flow, records)
+
+    async def keep_own_deletes(self, system: str, entity: str, ids: Collection[str]) -> None:
+        """Remember that Tandem itself deletes these records, before it does (law 10)."""
+        await self._deletes.keep_own(system, entity, ids)
+
+    async def own_deletes(self, system: str, entity: str, ids: Collection[str]) -> Collection[str]:
+        """Return those of the ids that Tandem itself deleted."""
+        return await self._deletes.own(system, entity, ids)
 
     async def save_run(self, run: Run) -> None:
         """Keep a run row (replace)."""

@@ -67,6 +67,8 @@ BINDINGS = st.builds(
     deadline=st.none() | TIMES,
     reserved=st.lists(st.text(max_size=10), max_size=3).map(tuple),
     note=st.text(max_size=20),
+    gone=st.lists(SIDES, max_size=2, unique=True).map(tuple),
+    merged_into=st.text(max_size=40),
 )
 ITEMS = st.builds(BatchItem, st.text(max_size=8), st.none() | STAMPS, st.booleans(), st.integers(0, 9))
 LEGAL_KEY = re.compile(r"[^/\\#?%+\x00-\x1f\x7f-\x9f]*")
@@ -292,7 +294,21 @@ def test_no_part_of_a_field_state_is_left_out(state: FieldState) -> None:
         alone = dataclasses.replace(blank, **{part.name: getattr(state, part.name)})
         assert unpack_fields(pack_fields({"a": alone})) == {"a": alone}
     full = FieldState(
-        "h", "k", "c", "d", "s", Side.CREATIO, "ss", "so", "r", Side.DYNAMICS, datetime(2026, 1, 1, tzinfo=UTC), "run", pending=True
+        "h",
+        "k",
+        "c",
+        "d",
+        "s",
+        Side.CREATIO,
+        "ss",
+        "so",
+        "r",
+        Side.DYNAMICS,
+        datetime(2026, 1, 1, tzinfo=UTC),
+        "run",
+        pending=True,
+        writes=3,
+        writes_since=datetime(2026, 1, 2, tzinfo=UTC),
     )
     assert unpack_fields(pack_fields({"a": full})) == {"a": full}
     assert all(getattr(full, part.name) for part in dataclasses.fields(FieldState)), "a new part: set it in this test"
