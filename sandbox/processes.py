@@ -255,6 +255,7 @@ class Sandbox:
             "POLL_SCHEDULE": "*/2 * * * * *",
             "WATCH_SCHEDULE": "*/10 * * * * *",
             "DEFAULT_INTERVAL_MS": "1000",
+            "CREATIO_SEES_ALL": "true",
         }
         if "azurite" in self.children:
             settings["AzureWebJobsStorage"] = self.children["azurite"].addresses["azurite"]

@@ -147,6 +147,7 @@ def _creatio(settings: Settings) -> System:
         page_size=settings.creatio_page_size,
         overlap_seconds=settings.creatio_overlap_seconds,
         integration_contact_id=settings.creatio_integration_contact_id or "",
+        sees_all=settings.creatio_sees_all,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from shared.core.errors import Denied, Rejected, TandemError, Transient
 from shared.core.records import ChangePage, Entity, Row, Value, Write, WriteResult, is_empty, is_guid
 from shared.systems.creatio_csdl import Model
-from shared.systems.creatio_errors import Asked, about, bad_answer
+from shared.systems.creatio_errors import Answer, Asked, about, bad_answer, error_of, failed
 from shared.systems.creatio_feed import Feed
 from shared.systems.creatio_schema import Schema
 from shared.systems.creatio_service import Service, creatio_error, rows_of
@@ -27,6 +27,7 @@ from shared.systems.creatio_wire import (
     key_filter,
     read_id,
     read_row,
+    record_url,
     text_filter,
     unknown_column,
     users_expand,
@@ -39,6 +40,7 @@ __all__ = ["Creatio", "creatio_error"]
 MOST_WRITES: Final = 88
 """Records that one batch writes at most: with 6 reads before and 6 after, of 15 records each, they are its 100 parts."""
 _MOST_HITS = 50
+_WALK_ROWS = 5000
 _USERS = "SysAdminUnit"
 _USERS_SECONDS = 300.0
 _USER_FILTER = "SysAdminUnitTypeValue eq 4 and Active eq true"
@@ -65,6 +67,7 @@ class Creatio:
         csdl_seconds: float = 3600,
         integration_contact_id: str = "",
         login_name: str = "",
+        sees_all: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._service = Service(web, app_prefix, monotonic)
@@ -75,6 +78,8 @@ class Creatio:
         self._read_parts = max(1, min(read_parts, 100))
         self._contact = integration_contact_id.lower()
         self._login_name = login_name
+        self._sees_all = sees_all
+        self._site = web.site
         self._votes: Counter[str] = Counter()
         self._asking = asyncio.Lock()
         self._monotonic = monotonic
@@ -91,6 +96,27 @@ class Creatio:
         """Return True: the server sends the empty guid, year 1, "" and 0 for null (creatio.md 2.2)."""
         return True
 
+    @property
+    def sees_all(self) -> bool:
+        """Return what the operator says: record rights hide rows silently, and nothing on the wire tells (creatio.md 6)."""
+        return self._sees_all
+
+    @property
+    def tells_deletes(self) -> bool:
+        """Return False: OData has no tombstones (creatio.md 4)."""
+        return False
+
+    async def environment(self) -> str:
+        """Return the site's address: Creatio is not known to tell an id of the instance itself (law 12)."""
+        return f"site/{self._site}"
+
+    async def exist(self, entity: str, ids: Collection[str]) -> Mapping[str, bool | None]:
+        """Ask for each record by itself; False only where the server answers that one request with "not found" (creatio.md 2.3)."""
+        wanted = [one.lower() for one in dict.fromkeys(ids) if is_guid(one)]
+        urls = [f"{record_url(entity, one)}?$select=Id" for one in wanted]
+        answers = await self._service.gets(urls, entity)
+        return {one: _is_there(answer, entity, one) for one, answer in zip(wanted, answers, strict=True)}
+
     async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
         """Return live metadata of the named columns, with the rows of the lookups named in `options` as value to label.
 
@@ -101,12 +127,18 @@ class Creatio:
     async def changes(
         self,
         entity: str,
-        columns: Collection[str],  # noqa: ARG002 - the feed is about whole records: creatio.md 4
+        columns: Collection[str],
         position: str | None,
         since: datetime | None,
     ) -> AsyncIterator[ChangePage]:
-        """Yield pages of what may have changed since `position`; a quiet poll is one request and gives the same position back."""
-        feed = Feed(entity, position, since, page_size=self._page_size, overlap=self._overlap)
+        """Yield pages of what may have changed since `position`; a quiet poll is one request and gives the same position back.
+
+        The feed is about whole records (creatio.md 4), so `columns` says only this: without any, and without a position, everything is
+        read to be compared, in large pages.
+        """
+        complete_walk = position is None and not columns
+        size = max(self._page_size, _WALK_ROWS) if complete_walk else self._page_size
+        feed = Feed(entity, position, since, page_size=size, overlap=self._overlap)
         while not feed.complete:
             try:
                 rows, response = await self._service.rows(feed.link or feed.url, entity)
@@ -351,6 +383,14 @@ class Creatio:
             return await self._read_some(model, ids, columns, us)
         except TandemError as error:
             return dict.fromkeys(ids, error)
+
+
+def _is_there(answer: Answer | None, entity: str, record_id: str) -> bool | None:
+    if answer is None:
+        return None
+    if not failed(answer):
+        return True
+    return False if error_of(answer, Asked(entity, record_id, part=True)).code == "creatio.not_found" else None
 
 
 def _key_filter(key: Mapping[str, Value], model: Model) -> str:

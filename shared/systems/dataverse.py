@@ -9,7 +9,6 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
 from shared.core.records import Change, ChangePage, Entity, Row, Value, Write, WriteKind, WriteResult, is_guid
 from shared.systems import dataverse_wire as wire
 from shared.systems.dataverse_errors import DOES_NOT_EXIST, SYSTEM, error_facts, part_error, request_error
+from shared.systems.dataverse_identity import Identity, Whoami
 from shared.systems.dataverse_metadata import Metadata
 from shared.systems.dataverse_tables import Table
 from shared.systems.odata import Part, PartAnswer, batch_body, parse_batch
@@ -33,14 +33,6 @@ _HITS_A_KEY = 50
 _FAILED = 300
 _NOT_FOUND = 404
 _BATCH_FAILURES = frozenset({400, 403, 404, 405, 409, 412, 413, 500, 501})
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who Tandem is in which organisation (law 12 pins it)."""
-
-    user_id: str
-    organization_id: str
 
 
 class Dataverse:
@@ -68,18 +60,38 @@ class Dataverse:
         self._new_boundary = new_boundary
         self._metadata = Metadata(self._json, lifetime=metadata_lifetime, monotonic=monotonic)
         self._monotonic = monotonic
-        self._identity: Identity | None = None
+        self._whoami = Whoami(self._json, monotonic)
         self._users: tuple[float, Mapping[str, str]] | None = None
 
+    @property
+    def sees_all(self) -> bool:
+        """Return True: change tracking is refused without organisation-level read (dataverse.md 4)."""
+        return True
+
+    @property
+    def tells_deletes(self) -> bool:
+        """Return True: the delta feed names deleted rows."""
+        return True
+
     async def identity(self) -> Identity:
-        """Return who we are (WhoAmI, asked once); raises Denied when the app is no member or the environment is closed."""
-        if self._identity is None:
-            body = await self._json("WhoAmI")
-            try:
-                self._identity = Identity(str(body["UserId"]).lower(), str(body["OrganizationId"]).lower())
-            except (KeyError, TypeError):
-                raise _bad_answer("", "WhoAmI without UserId and OrganizationId") from None
-        return self._identity
+        """Return who we are; raises Denied when the app is no member or the environment is closed."""
+        return await self._whoami.identity()
+
+    async def environment(self) -> str:
+        """Return the organisation's id (law 12): it stays when the environment gets another address, and is another in a copy."""
+        return f"organization/{(await self.identity()).organization_id}"
+
+    async def exist(self, entity: str, ids: Collection[str]) -> Mapping[str, bool | None]:
+        """Ask for each row by itself; False only where the server says that it does not exist (404 with the platform's code for it)."""
+        table, _ = await self._known(entity, ())
+        wanted = [one.lower() for one in dict.fromkeys(ids) if is_guid(one)]
+        answers: dict[str, bool | None] = {}
+        for start in range(0, len(wanted), self._batch_size):
+            some = wanted[start : start + self._batch_size]
+            parts = [(wire.exists_part(table, one, self._web.path),) for one in some]
+            for one, answered in zip(some, await self._batch(parts, repeatable=True), strict=False):
+                answers[one] = _is_there(answered[0]) if answered else None
+        return answers
 
     async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
         """Return live metadata of the named columns, with choices of those in `options`; names that don't exist stand in `missing`."""
@@ -156,7 +168,7 @@ class Dataverse:
         A failure of a whole request becomes the error of each of its records; only when nothing at all was sent does it raise.
         """
         names = {name for write in writes for name in wire.named_columns(write)}
-        table, us = await self._metadata.table(entity, names), await self.identity()
+        table, us = await self._metadata.table(entity, {*names, *wire.MERGE_COLUMNS}), await self.identity()
         targets = await self._targets(table, writes)
         results: dict[int, WriteResult] = {}
         asked: list[tuple[int, tuple[Part, ...]]] = []
@@ -240,7 +252,7 @@ class Dataverse:
 
     async def _known(self, entity: str, columns: Collection[str]) -> tuple[Table, tuple[str, ...]]:
         """Return the table and those of the columns that it has; `describe` tells which are missing (law 13)."""
-        table = await self._metadata.table(entity, columns)
+        table = await self._metadata.table(entity, (*columns, *wire.MERGE_COLUMNS))
         return table, tuple(name for name in dict.fromkeys(columns) if name in table.attributes)
 
     async def _with_columns(self, entity: str, columns: Collection[str], ask: Callable[[Table, tuple[str, ...]], Awaitable[_T]]) -> _T:
@@ -391,6 +403,13 @@ class Dataverse:
         except TandemError as error:  # it is written, but with which values only another read can tell
             said = f"the row came back unreadable ({error.code} {error.field})"
             return WriteResult(write.id, error=_bad_answer(table.definition.name, said, write.id))
+
+
+def _is_there(answer: PartAnswer) -> bool | None:
+    if answer.status < _FAILED:
+        return True
+    gone = answer.status == _NOT_FOUND and error_facts(answer.content)[0] == DOES_NOT_EXIST
+    return False if gone else None
 
 
 def _change_page(response: Response, table: Table, oldest: datetime | None) -> ChangePage:

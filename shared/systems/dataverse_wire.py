@@ -21,6 +21,8 @@ HEADERS = {
 }
 MODIFIED_ON = "modifiedon"
 MODIFIED_BY = "modifiedby"
+MERGE_COLUMNS = ("merged", "masterid")
+"""What tells that a row was merged into another; few tables have them."""
 STATE = "statecode"
 STATUS = "statuscode"
 _INCLUDE_TARGETS = f'odata.include-annotations="{LOOKUP_ANNOTATION}"'
@@ -41,6 +43,8 @@ class Targets:
 def select(table: Table, names: Collection[str]) -> str:
     """Return the `$select` of the named columns, the key, and who changed the row when."""
     wire = {table.definition.id_column, MODIFIED_ON, *(table.attributes[name].read_name for name in names)}
+    if names and _can_be_merged(table):
+        wire.update(table.attributes[name].read_name for name in MERGE_COLUMNS)
     if MODIFIED_BY in table.attributes:
         wire.add(table.attributes[MODIFIED_BY].read_name)
     return "$select=" + ",".join(sorted(wire))
@@ -50,6 +54,12 @@ def preferences(table: Table, names: Collection[str], *others: str) -> str:
     """Return the `Prefer` header; the target of a split lookup is known from its annotation only (dataverse.md 3)."""
     splits = any(table.attributes[name].only for name in names)
     return ",".join([*others, _INCLUDE_TARGETS] if splits else others)
+
+
+def exists_part(table: Table, record_id: str, path: str) -> Part:
+    """Return the request for one row by its id, with nothing but its key."""
+    headers = {"Accept": "application/json"}
+    return Part("GET", f"{path}/{table.definition.set_name}({record_id})?$select={table.definition.id_column}", headers)
 
 
 def by_ids(table: Table, names: Collection[str], ids: Iterable[str]) -> str:
@@ -99,7 +109,19 @@ def row_of(raw: Mapping[str, Any], table: Table, names: Collection[str], our_use
         raise _bad_row(table, change.id, MODIFIED_ON, "it has no time of change")
     values = {name: _read(raw, table, change.id, name) for name in names}
     by = raw.get(f"_{MODIFIED_BY}_value")
-    return Row(change.id, change.stamp, values, changed_by_us=isinstance(by, str) and by.lower() == our_user)
+    ours = isinstance(by, str) and by.lower() == our_user
+    return Row(change.id, change.stamp, values, changed_by_us=ours, merged_into=_merged_into(raw, table))
+
+
+def _can_be_merged(table: Table) -> bool:
+    return all(name in table.attributes for name in MERGE_COLUMNS)
+
+
+def _merged_into(raw: Mapping[str, Any], table: Table) -> str:
+    if not _can_be_merged(table) or raw.get("merged") is not True:
+        return ""
+    master = raw.get(table.attributes["masterid"].read_name)
+    return master.lower() if isinstance(master, str) else ""
 
 
 def change_of(raw: Mapping[str, Any], table: Table) -> Change:

@@ -169,6 +169,11 @@ class Web:
         self._tracer = trace.get_tracer("tandem.systems")
 
     @property
+    def site(self) -> str:
+        """Return host, port and path of the configured address, in lower case."""
+        return self._base.partition("://")[2].lower()
+
+    @property
     def path(self) -> str:
         """Return the path of the base address, as the parts of a batch need it."""
         return httpx.URL(self._base).path.rstrip("/")
