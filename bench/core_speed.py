@@ -21,7 +21,7 @@ from shared.core.fingerprint import Keyring
 from shared.core.plan import Desk, RecordPlan, columns_of, intent, plan_record, recorded
 from shared.core.records import Column, Row, Side, Stamp, normalise
 from shared.systems.odata import parse_json, to_json
-from tests.unit.mapped_world import USERS, account_context, mappings
+from tests.unit.mapped_world import USERS, flow_context, mappings
 
 RUNS: Final = 5
 _ROUND: Final = 2_000
@@ -77,7 +77,7 @@ def workload() -> Workload:
     """Build the record: every one of the mapping's fields is filled, and both sides are in step."""
     everything = mappings()
     keyring = Keyring.parse("bench:" + "A" * 43 + "=")
-    desk = Desk(everything, everything.flows["sales.account"], account_context(), keyring)
+    desk = Desk(everything, everything.flows["sales.account"], flow_context("sales.account"), keyring)
     creatio = _creatio_row(desk)
     fresh = Binding(desk.mapping.flow, BindingState.BOUND, _CREATIO_ID, _DYNAMICS_ID)
     empty = Row(_DYNAMICS_ID, Stamp(_AT), dict.fromkeys(desk.columns(Side.DYNAMICS)))
@@ -142,7 +142,7 @@ def _creatio_row(desk: Desk) -> dict[str, Any]:
 @cache
 def _columns(flow: str, side: Side) -> tuple[Column, ...]:
     """Return the columns of a side that the flow reads; an adapter works them out once a batch."""
-    columns = account_context().entities[side].columns
+    columns = flow_context("sales.account").entities[side].columns
     return tuple(columns[name] for name in mappings().flows[flow].columns(side))
 
 

@@ -48,6 +48,10 @@ class Control:
         """Delete a row as a user does."""
         await self._ask("POST", "/delete", _as_user({"entity": entity, "id": row_id}, user))
 
+    async def merge(self, entity: str, winner: str, loser: str) -> Row:
+        """Merge two rows as a user does and return the loser (Dataverse only)."""
+        return _row(await self._ask("POST", "/merge", {"entity": entity, "winner": winner, "loser": loser}))
+
     async def rows(self, entity: str, limit: int | None = None, offset: int = 0) -> list[Row]:
         """Return stored rows, ordered by id; all of them without a limit."""
         query = f"/rows?entity={entity}&offset={offset}" + (f"&limit={limit}" if limit is not None else "")

@@ -12,7 +12,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from shared.core.errors import ConfigError
-from shared.core.mapping import MappingSet, load
+from shared.core.mapping import MappingSet
+from shared.core.mapping_load import load
 from shared.engine.decide import Decide
 from shared.engine.operate import Operate
 from shared.engine.poison import Poison

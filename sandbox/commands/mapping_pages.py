@@ -34,6 +34,12 @@ _DUPLICATES: Final = {
     "create": "a new record is created all the same",
     "skip": "the record is left out",
 }
+_DELETES: Final = {
+    "keep": "the other one stays as it is",
+    "unlink": "the other one stays and no longer names it",
+    "deactivate": "the other one is made inactive",
+    "delete": "the other one is deleted too",
+}
 _OWNERS: Final = {"creatio": "Creatio wins", "dynamics": "Dynamics wins", "ask": "a person decides"}
 
 
@@ -70,10 +76,22 @@ def _head(mapping: Mapping) -> list[str]:
         f"- **Objects:** {_end(mapping.creatio)} and {_end(mapping.dynamics)}.",
         f"- **Existing pairs** are found by {keys}; {unclear}.",
         f"- **A record without a partner** is {_CREATE[mapping.create]}.",
-        "- **A record that is deleted** on one side stays on the other; the two are no longer kept in step.",
+        f"- **When a record is deleted** on one side, {_DELETES[mapping.on_delete]}; the two are no longer kept in step.",
+        *_conditions(mapping),
         f"- **One field edited on both sides** at the same time: {both}.",
         "- **→ and ←** lead one way only: an edit on the receiving side is put back, unless the row says otherwise.",
     ]
+
+
+def _conditions(mapping: Mapping) -> list[str]:
+    """Say which records do not take part in a direction."""
+    said = []
+    for condition in mapping.when:
+        values = ", ".join(f"“{value}”" for value in condition.any_of or condition.none_of)
+        which = "only records that have" if condition.any_of else "all records but those that have"
+        target = "Dynamics" if condition.way == ">" else "Creatio"
+        said.append(f"- **To {target}** go {which} {values} in `{condition.column}`.")
+    return said
 
 
 def _end(end: CreatioEnd | DynamicsEnd) -> str:

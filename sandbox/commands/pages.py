@@ -77,5 +77,5 @@ def _row(field: FieldInfo) -> str:
     elif field.default in (None, ()):
         default = ""
     else:
-        default = f"`{field.default}`"
+        default = f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
     return f"| `{field.alias}` | {default} | {field.description} |"

@@ -229,14 +229,16 @@ CREATIO_ID_KEY = Key("tandem_creatioidkey", "tandem_CreatioIdKey", ("tandem_crea
 
 
 def load_tables() -> dict[str, Table]:
-    """Return every table of the metadata file, the platform's own, and the custom column and key on account."""
+    """Return every table of the metadata file, the platform's own, and the custom column and key on account and contact."""
     return dict(_shipped_tables())
 
 
 @cache
 def _shipped_tables() -> Mapping[str, Table]:
     raw: dict[str, Any] = json.loads(_METADATA.read_text(encoding="utf-8"))
-    raw["account"]["columns"]["tandem_creatioid"] = CREATIO_ID
+    for name in ("account", "contact"):
+        raw[name]["columns"]["tandem_creatioid"] = CREATIO_ID
     tables = {name: _table(name, facts) for name, facts in {**raw, **_platform_tables()}.items()}
-    tables["account"] = tables["account"].with_keys((CREATIO_ID_KEY,))
+    for name in ("account", "contact"):
+        tables[name] = tables[name].with_keys((CREATIO_ID_KEY,))
     return tables

@@ -17,11 +17,13 @@ from shared.core.rules import Context, State, convert, match_text
 
 @dataclass(frozen=True)
 class MatchKey:
-    """One key of one record: what to look for on the other side, and the normal text that equal keys share."""
+    """One key of one record: what to look for on the other side, and the normal text that equal keys share, a part a row."""
 
     number: int
     columns: MappingOf[str, Value]
     text: tuple[str, ...]
+    parts: tuple[tuple[str, ...], ...] = ()
+    """The columns of the other side that make each part of the text: several where a row joins them, as the parts of a name."""
 
 
 class Verdict(StrEnum):
@@ -48,6 +50,7 @@ def keys_of(mapping: Mapping, source: Side, row: Row, context: Context) -> list[
     keys = []
     for number, names in enumerate(mapping.match):
         columns: dict[str, Value] = {}
+        text: list[str] = []
         rules = mapping.match_rows(names)
         if any(
             column in context.entities[side].missing for rule in rules for side in (source, source.other) for column in rule.columns(side)
@@ -55,17 +58,26 @@ def keys_of(mapping: Mapping, source: Side, row: Row, context: Context) -> list[
             continue
         for rule in rules:
             converted = convert(rule, source, row.values.get(rule.columns(source)[0]), row.id, context)
-            if converted.state is State.VALUE:
-                columns[rule.columns(source.other)[0]] = converted.value
-        text = tuple(match_text(value) for value in columns.values())
-        if len(columns) == len(names) and all(text):
-            keys.append(MatchKey(number, columns, text))
+            if converted.state is not State.VALUE:
+                break
+            parts = converted.value if isinstance(converted.value, tuple) else (converted.value,)
+            filled = {name: part for name, part in zip(rule.columns(source.other), parts, strict=True) if part is not None}
+            columns |= filled
+            text.append(_joined_text(tuple(filled.values())))
+        if len(text) == len(names) and all(text):
+            keys.append(MatchKey(number, columns, tuple(text), tuple(rule.columns(source.other) for rule in rules)))
     return keys
+
+
+def _joined_text(values: Sequence[Value]) -> str:
+    """Return the normal text of the columns that make one part of a key."""
+    return match_text(" ".join(match_text(value) for value in values if value is not None))
 
 
 def hits(key: MatchKey, rows: Sequence[Row]) -> list[Row]:
     """Return the rows that equal a key after normalisation; a server's own notion of equal may be wider."""
-    return [row for row in rows if tuple(match_text(row.values.get(column)) for column in key.columns) == key.text]
+    parts = key.parts or tuple((column,) for column in key.columns)
+    return [row for row in rows if tuple(_joined_text([row.values.get(column) for column in part]) for part in parts) == key.text]
 
 
 def judge(mapping: Mapping, source: Side, found: Sequence[Sequence[Row]], bound: MappingOf[str, Binding], own_id: str) -> Judgement:

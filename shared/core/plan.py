@@ -437,6 +437,7 @@ def in_scope(mapping: Mapping, source: Side, row: Row, context: Context) -> bool
             continue
         value = row.values.get(condition.column)
         label = context.column(source, condition.column).options.get(str(value))
-        if not any(allowed in (value, label) for allowed in condition.any_of):
+        named = any(one in (value, label) for one in condition.any_of or condition.none_of)
+        if named != bool(condition.any_of):
             return False
     return True

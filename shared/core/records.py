@@ -102,6 +102,8 @@ class Row:
     """True when the integration identity made the last change (never enough, alone, to call it an echo: law 5)."""
     merged_into: str = ""
     """The id of the record into which this one was merged, "" when it was not (law 10)."""
+    elsewhere: frozenset[str] = frozenset()
+    """Columns that mean lookups to one table and lead to another here: they read as empty, and no write may fill them."""
 
 
 @dataclass(frozen=True)

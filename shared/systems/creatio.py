@@ -19,6 +19,7 @@ from shared.systems.creatio_schema import Schema
 from shared.systems.creatio_service import Service, creatio_error, rows_of
 from shared.systems.creatio_wire import (
     MOST_IDS,
+    MOST_PARTS,
     Rows,
     chunks,
     collection_url,
@@ -111,11 +112,18 @@ class Creatio:
         return f"site/{self._site}"
 
     async def exist(self, entity: str, ids: Collection[str]) -> Mapping[str, bool | None]:
-        """Ask for each record by itself; False only where the server answers that one request with "not found" (creatio.md 2.3)."""
-        wanted = [one.lower() for one in dict.fromkeys(ids) if is_guid(one)]
-        urls = [f"{record_url(entity, one)}?$select=Id" for one in wanted]
-        answers = await self._service.gets(urls, entity)
-        return {one: _is_there(answer, entity, one) for one, answer in zip(wanted, answers, strict=True)}
+        """Ask for each record by itself; False only where the server answers that one request with "not found" (creatio.md 2.3).
+
+        Each batch also asks for any one row: while somebody publishes, the whole object is "not found" for a minute (creatio.md 2.1).
+        """
+        wanted = list(dict.fromkeys(one.lower() for one in ids if is_guid(one)))
+        there: dict[str, bool | None] = {}
+        for some in chunks(wanted, MOST_PARTS - 1):
+            urls = [collection_url(entity, select=("Id",), top=1), *(f"{record_url(entity, one)}?$select=Id" for one in some)]
+            served, *answers = await self._service.gets(urls, entity)
+            sound = served is not None and not failed(served)
+            there |= {one: _is_there(answer, entity, one) if sound else None for one, answer in zip(some, answers, strict=True)}
+        return there
 
     async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
         """Return live metadata of the named columns, with the rows of the lookups named in `options` as value to label.
@@ -386,7 +394,7 @@ class Creatio:
 
 
 def _is_there(answer: Answer | None, entity: str, record_id: str) -> bool | None:
-    if answer is None:
+    if answer is None or answer.html:
         return None
     if not failed(answer):
         return True

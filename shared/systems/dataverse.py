@@ -30,6 +30,8 @@ _LONGEST_KEYS = 12_000
 _USERS_LIFETIME = 300.0
 _KEYS_A_QUERY = 50
 _HITS_A_KEY = 50
+_WALK_ROWS = 5000
+"""Rows a page of a complete walk, which are small: no more fit on one (dataverse.md 3)."""
 _FAILED = 300
 _NOT_FOUND = 404
 _BATCH_FAILURES = frozenset({400, 403, 404, 405, 409, 412, 413, 500, 501})
@@ -84,8 +86,8 @@ class Dataverse:
     async def exist(self, entity: str, ids: Collection[str]) -> Mapping[str, bool | None]:
         """Ask for each row by itself; False only where the server says that it does not exist (404 with the platform's code for it)."""
         table, _ = await self._known(entity, ())
-        wanted = [one.lower() for one in dict.fromkeys(ids) if is_guid(one)]
-        answers: dict[str, bool | None] = {}
+        wanted = list(dict.fromkeys(one.lower() for one in ids if is_guid(one)))
+        answers: dict[str, bool | None] = dict.fromkeys(wanted)  # what is not answered stays None
         for start in range(0, len(wanted), self._batch_size):
             some = wanted[start : start + self._batch_size]
             parts = [(wire.exists_part(table, one, self._web.path),) for one in some]
@@ -109,7 +111,7 @@ class Dataverse:
         if not table.definition.tracked:
             self._metadata.forget(entity)
             raise Denied(f"{SYSTEM}.tracking_off", system=SYSTEM, entity=entity)
-        size = f"odata.maxpagesize={self._page_size}"
+        size = f"odata.maxpagesize={self._page_size if position or names else max(self._page_size, _WALK_ROWS)}"
         prefer = size if position else f"odata.track-changes,{size}"
         url = position or f"{table.definition.set_name}?{wire.select(table, names)}"
         oldest = None if position else since

@@ -9,7 +9,7 @@ from shared.core.errors import Rejected, TandemError, Transient
 from shared.core.records import Column, Entity
 from shared.systems import dataverse_tables as tables
 from shared.systems.dataverse_errors import SYSTEM
-from shared.systems.dataverse_wire import MODIFIED_BY, MODIFIED_ON
+from shared.systems.dataverse_wire import MERGE_COLUMNS, MODIFIED_BY, MODIFIED_ON
 
 _T = TypeVar("_T")
 _NAMES_A_REQUEST = 40
@@ -56,7 +56,7 @@ class Metadata:
         """Return a table that knows the named columns (or knows that it lacks them) and those that every row carries."""
         async with self._locks.setdefault(entity, asyncio.Lock()):
             table = self._fresh(self._tables.get(entity))
-            if table is not None and table.absent and self._monotonic() - self._tables[entity][0] > _MISSING_LIFETIME:
+            if table is not None and table.absent - {*MERGE_COLUMNS} and self._monotonic() - self._tables[entity][0] > _MISSING_LIFETIME:
                 table = None  # somebody may have made the missing column meanwhile
             read_at = self._tables[entity][0] if table is not None else self._monotonic()
             if table is None:

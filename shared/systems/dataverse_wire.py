@@ -108,9 +108,10 @@ def row_of(raw: Mapping[str, Any], table: Table, names: Collection[str], our_use
     if change.stamp is None:
         raise _bad_row(table, change.id, MODIFIED_ON, "it has no time of change")
     values = {name: _read(raw, table, change.id, name) for name in names}
+    elsewhere = frozenset(name for name in names if table.attributes[name].only and values[name] is None and _id_in(raw, table, name))
     by = raw.get(f"_{MODIFIED_BY}_value")
     ours = isinstance(by, str) and by.lower() == our_user
-    return Row(change.id, change.stamp, values, changed_by_us=ours, merged_into=_merged_into(raw, table))
+    return Row(change.id, change.stamp, values, changed_by_us=ours, merged_into=_merged_into(raw, table), elsewhere=elsewhere)
 
 
 def _can_be_merged(table: Table) -> bool:
@@ -162,6 +163,10 @@ def _read(raw: Mapping[str, Any], table: Table, record_id: str, name: str) -> Va
     return value
 
 
+def _id_in(raw: Mapping[str, Any], table: Table, name: str) -> bool:
+    return raw[table.attributes[name].read_name] is not None
+
+
 def _bad_row(table: Table, record_id: str, column: str, said: str) -> TandemError:
     return Rejected(f"{SYSTEM}.bad_row", said, system=SYSTEM, entity=table.definition.name, record_id=record_id, field=column)
 
@@ -195,9 +200,11 @@ def write_parts(write: Write, table: Table, targets: Targets, path: str) -> tupl
     """
     if not is_guid(write.id):
         raise _refused(write, table, "", "dataverse.bad_request", "the id is no guid")
-    for name in write.values:
+    for name, value in write.values.items():
         if name not in table.attributes:
             raise _refused(write, table, name, "dataverse.unknown_column", "the column is not in the metadata")
+        if value is not None and write.seen is not None and name in write.seen.elsewhere:
+            raise _refused(write, table, name, "dataverse.refused", "the lookup leads to a record of another table; clear it there first")
     row = f"{path}/{table.definition.set_name}({write.id})"
     match = {"If-Match": (write.seen.stamp.version if write.seen else "") or "*"}
     if write.kind is WriteKind.DELETE:

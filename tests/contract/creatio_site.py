@@ -136,8 +136,8 @@ def open_doors() -> Iterator[Doors]:
 
 
 async def walk(adapter: Creatio, position: str | None = None, *, since: Any = None, entity: str = "Account") -> list[ChangePage]:
-    """Read a chain of changes to its end."""
-    return [page async for page in adapter.changes(entity, (), position, since)]
+    """Read a chain of changes to its end, as a poll does."""
+    return [page async for page in adapter.changes(entity, ("Name",), position, since)]
 
 
 def ids_of(pages: Sequence[ChangePage]) -> list[str]:

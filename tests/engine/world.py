@@ -9,7 +9,7 @@ from itertools import count
 from shared.core.binding import Binding
 from shared.core.errors import TandemError
 from shared.core.fingerprint import Keyring
-from shared.core.mapping import load
+from shared.core.mapping_load import load
 from shared.core.records import Column, ColumnType, Side, Value
 from shared.core.work import Message, Outcome, PollMessage
 from shared.engine.decide import Decide

@@ -1,4 +1,4 @@
-"""The live metadata that mapping tests stand on: both sides' account as the stand-ins' metadata files describe it, and a few people."""
+"""The live metadata that mapping tests stand on: both sides as the stand-ins' metadata files describe them, and a few people."""
 
 from functools import cache
 from pathlib import Path
@@ -7,7 +7,8 @@ from sandbox.creatio.content import fill, made_id
 from sandbox.creatio.database import Database
 from sandbox.creatio.schema import load_schema
 from sandbox.dataverse.definitions import load_tables
-from shared.core.mapping import MappingSet, load
+from shared.core.mapping import MappingSet
+from shared.core.mapping_load import load
 from shared.core.records import Column, ColumnType, Entity, Side
 from shared.core.rules import ENDED, Context
 
@@ -18,7 +19,7 @@ CREATIO_TYPES = {
     "bool": ColumnType.BOOLEAN,
     "decimal": ColumnType.DECIMAL,
     "datetime": ColumnType.DATETIME,
-    "date": ColumnType.DATE,
+    "date": ColumnType.DATETIME,  # on the wire a day can't be told from a time (creatio.md 2.2)
     "guid": ColumnType.ID,
 }
 DATAVERSE_TYPES = {
@@ -29,6 +30,7 @@ DATAVERSE_TYPES = {
     "Decimal": ColumnType.DECIMAL,
     "Boolean": ColumnType.BOOLEAN,
     "DateTime": ColumnType.DATETIME,
+    "DateOnly": ColumnType.DATE,
     "Uniqueidentifier": ColumnType.ID,
     "Lookup": ColumnType.LOOKUP,
     "Owner": ColumnType.LOOKUP,
@@ -101,7 +103,17 @@ def creatio_columns(entity: str, options: tuple[str, ...]) -> dict[str, Column]:
 
 @cache
 def dynamics_columns(entity: str) -> dict[str, Column]:
-    """Return a table's columns."""
+    """Return a table's columns, those of lookups with several targets also by navigation property, as the adapter names them."""
+    found = _plain_columns(entity)
+    for column in load_tables()[entity].columns.values():
+        for target, navigation in column.navigation.items() if column.polymorphic else ():
+            if navigation == column.name:
+                continue
+            found[navigation] = Column(navigation, ColumnType.LOOKUP, targets=(target,))
+    return found
+
+
+def _plain_columns(entity: str) -> dict[str, Column]:
     return {
         column.name: Column(
             column.name,
@@ -119,15 +131,17 @@ def dynamics_columns(entity: str) -> dict[str, Column]:
 
 
 @cache
-def account_context() -> Context:
-    """Return what the rules of `sales.account` see: metadata, value lists, three users a side, one parent in each state."""
-    mapping = mappings().flows["sales.account"]
+def flow_context(flow: str) -> Context:
+    """Return what the rules of a flow see: metadata, value lists, three users a side, one record of each flow in each state."""
+    mapping = mappings().flows[flow]
+    here, there = mapping.entity(Side.CREATIO), mapping.entity(Side.DYNAMICS)
     entities = {
-        Side.CREATIO: Entity("Account", creatio_columns("Account", mapping.option_columns(Side.CREATIO))),
-        Side.DYNAMICS: Entity("account", dynamics_columns("account")),
+        Side.CREATIO: Entity(here, creatio_columns(here, mapping.option_columns(Side.CREATIO))),
+        Side.DYNAMICS: Entity(there, dynamics_columns(there)),
     }
     references = {}
-    for side in Side:
-        references["sales.account", side, PARENTS[side]["bound"]] = PARENTS[side.other]["bound"]
-        references["sales.account", side, PARENTS[side]["ended"]] = ENDED
+    for name in mappings().flows:
+        for side in Side:
+            references[name, side, PARENTS[side]["bound"]] = PARENTS[side.other]["bound"]
+            references[name, side, PARENTS[side]["ended"]] = ENDED
     return Context(entities, mappings().values, references, USERS)

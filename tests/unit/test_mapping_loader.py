@@ -5,7 +5,8 @@ import json
 import pytest
 
 from shared.core.errors import ConfigError
-from shared.core.mapping import RULES, Mapping, MappingSet, Row, load
+from shared.core.mapping import RULES, Mapping, MappingSet, Row
+from shared.core.mapping_load import load
 from shared.core.records import Side
 from tests.unit.mapped_world import flow_files, value_files
 
@@ -331,3 +332,37 @@ def test_a_changed_value_list_changes_the_row_hash() -> None:
 def test_the_files_of_the_product_are_accepted() -> None:
     """What is delivered loads without a problem, with every row and list."""
     assert load(flow_files(), value_files()).flows
+
+
+def contact_text(if_missing: str, account: str = "wait") -> dict[str, str]:
+    """Return two flows that refer to each other."""
+    account_row = row("PrimaryContactId", "=", "primarycontactid", rule="reference", flow="sales.contact", if_missing=account)
+    contact_row = row("AccountId", "=", "parent", rule="reference", flow="sales.account", if_missing=if_missing)
+    ends = {"flow": "sales.contact", "creatio": {"entity": "Contact"}, "dynamics": {"system": "dataverse", "entity": "contact"}}
+    return {"sales.account.json": flow_text(account_row), "sales.contact.json": flow_text(contact_row, **ends)}
+
+
+def test_flows_that_wait_for_each_other_are_refused() -> None:
+    """Two flows whose records wait for each other would never begin: the circle is named once; with one `skip` it is fine."""
+    assert refusal_of(contact_text("wait")) == (
+        "sales.account waits for sales.contact waits for sales.account: nothing would ever begin; let one of these rows `skip`",
+    )
+    assert set(load(contact_text("wait", "skip"), LISTS).flows) == {"sales.account", "sales.contact"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"on_delete": "deactivate"}, "inactive: name a column and its value on at least one side"),
+        ({"on_delete": "keep", "inactive": {"dynamics": {"name": "x"}}}, "inactive: name a column and its value on at least one side"),
+        (
+            {"on_delete": "deactivate", "inactive": {"dynamics": {"state": 1}}},
+            "inactive: dynamics: got 'state', allowed a column of the rows",
+        ),
+        ({"when": [{"way": ">", "column": "TypeId"}]}, "when: TypeId: give either any_of or none_of"),
+        ({"when": [{"way": ">", "column": "T", "any_of": ["a"], "none_of": ["b"]}]}, "when: T: give either any_of or none_of"),
+    ],
+)
+def test_a_policy_that_says_too_little_or_too_much_is_refused(changes, sentence) -> None:
+    """Deactivating needs to know what inactive means, on a column that is read; a condition names values to have or not to have."""
+    assert any(sentence in problem for problem in refusal_of(flow_text(**changes)))
