@@ -133,7 +133,9 @@ class WriteBatch:
         if answer is None:
             return WriteResult(write.id, row, error=not_executed(asked))
         if failed(answer):  # a create may have inserted the row all the same: creatio.md 2.4
-            return WriteResult(write.id, row, error=_with_field(error_of(answer, asked), write, self._model))
+            error = _with_field(error_of(answer, asked), write, self._model)
+            gone = write.kind is WriteKind.DELETE and error.code == "creatio.not_found" and state is None  # done, by whomever
+            return WriteResult(write.id, row, error=None if gone else error)
         if isinstance(state, TandemError):
             return WriteResult(write.id, error=about(state, name, write.id))
         if write.kind is WriteKind.DELETE:

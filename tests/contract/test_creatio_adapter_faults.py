@@ -43,14 +43,14 @@ class NoLogin:
         return False
 
 
-def adapter_for(handler: Handler, **options: Any) -> Creatio:
+def adapter_for(handler: Handler, *, base_url: str = "https://crm.example.com", **options: Any) -> Creatio:
     """Return an adapter whose server is a function; metadata is there."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=CSDL) if request.url.path.endswith("$metadata") else handler(request)
 
     client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-    web = Web("creatio", "https://crm.example.com", client, NoLogin(), error=creatio_error, sleep=no_wait, repeats=0)
+    web = Web("creatio", base_url, client, NoLogin(), error=creatio_error, sleep=no_wait, repeats=0)
     return Creatio(web, **options)
 
 
