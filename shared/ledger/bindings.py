@@ -9,63 +9,41 @@ guards both rows: whoever changes the pointer changes the full row in the same t
 The `etag` of a Binding holds the row's ETag and what the rows looked like when read, so that a save knows which rows to move.
 """
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeAlias
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
 
-from shared.core.binding import Binding, BindingState, Bound, BoundPage
+from shared.core.binding import Binding, BindingState, BoundPage
 from shared.core.errors import Stale, TandemError
 from shared.core.records import Side, Stamp
-from shared.core.work import LEDGER_VERSION
-from shared.ledger.encoding import decode_time, encode_part, encode_time, join_text, make_key, split_text
-from shared.ledger.packing import VERSION, broken_row, check_version, pack_fields, unpack_fields
+from shared.ledger.binding_layout import (
+    KIND,
+    POINTER,
+    SCANNED,
+    STAMP_OF_SIDE,
+    Layout,
+    as_bound,
+    bound_of,
+    is_met_here,
+    moved_at,
+    moved_away,
+    plan_changes,
+    stamp_and_state,
+    unpack_binding,
+)
+from shared.ledger.encoding import encode_part, encode_time, make_key
+from shared.ledger.packing import VERSION, broken_row, check_version
 from shared.ledger.recent import Recent
-from shared.ledger.tables import ANY_ETAG, ChangeKind, RowChange, RowConflict, StoredRow, Table, chunk_changes, new_token, side_by_side
+from shared.ledger.tables import ChangeKind, RowChange, RowConflict, StoredRow, Table, chunk_changes, new_token, side_by_side
 
-_KIND: Final = "binding"
-_POINTER: Final = "p"
 _KEY_OF_SIDE: Final = {Side.CREATIO: "c", Side.DYNAMICS: "d"}
-_STAMP_OF_SIDE: Final = {Side.CREATIO: "cs", Side.DYNAMICS: "ds"}
+_CLOCKS_APART: Final = timedelta(minutes=5)
+"""How far the clocks of two instances may differ before a scan could take a binding's move for older than itself."""
 _MAX_GUILTY: Final = 3
 """After so many bindings of one transaction were found guilty, the rest is saved one by one."""
 
 Result: TypeAlias = Binding | TandemError
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a binding lies in the table: the full row's ETag, both ids, and what the pointer says beside them."""
-
-    etag: str
-    creatio_id: str | None
-    dynamics_id: str | None
-    pointed: str
-
-    @classmethod
-    def of(cls, binding: Binding, etag: str) -> "Layout":
-        """Return the layout that saving a binding leaves behind."""
-        return cls(etag, binding.creatio_id, binding.dynamics_id, _pointed(binding))
-
-    @property
-    def full_key(self) -> str:
-        """Return the key of the full row."""
-        return make_key("c", self.creatio_id) if self.creatio_id else make_key("d", self.dynamics_id or "")
-
-    @property
-    def pointer_key(self) -> str | None:
-        """Return the key of the pointer, if there is one."""
-        return make_key("d", self.dynamics_id) if self.creatio_id and self.dynamics_id else None
-
-    def encode(self) -> str:
-        """Write the layout as the opaque `etag` of a binding."""
-        return json.dumps([self.etag, self.creatio_id, self.dynamics_id, self.pointed], separators=(",", ":"))
-
-    @classmethod
-    def decode(cls, text: str) -> "Layout":
-        """Read what `encode` wrote."""
-        etag, creatio_id, dynamics_id, pointed = json.loads(text)
-        return cls(etag, creatio_id, dynamics_id, pointed)
 
 
 @dataclass(frozen=True)
@@ -74,14 +52,16 @@ class _Save:
 
     number: int
     binding: Binding
+    moved: str
     changes: Sequence[RowChange]
 
 
 class BindingRows:
     """Read and save bindings."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, clock: Callable[[], datetime]) -> None:
         self._table = table
+        self._clock = clock
         self._pointers: Recent[tuple[str, str], str] = Recent()
 
     async def read(self, flow: str, side: Side, ids: Collection[str]) -> dict[str, Binding]:
@@ -97,7 +77,7 @@ class BindingRows:
         rows = await self._table.get_many(partition, [make_key("d", record_id) for record_id in unknown])
         pointed: dict[str, str] = {}
         for record_id, row in zip(unknown, rows, strict=True):
-            if row is not None and row.properties.get(_POINTER):
+            if row is not None and row.properties.get(POINTER):
                 pointed[record_id] = self._follow(flow, record_id, row)
             elif row is not None:
                 found[record_id] = unpack_binding(flow, row)
@@ -113,9 +93,9 @@ class BindingRows:
 
     def _follow(self, flow: str, record_id: str, pointer: StoredRow) -> str:
         """Return the key that a pointer leads to, and remember it."""
-        check_version(pointer.properties, _KIND)
+        check_version(pointer.properties, KIND)
         if "c" not in pointer.properties:
-            raise broken_row(pointer.properties, _KIND, "a pointer without the id it points to")
+            raise broken_row(pointer.properties, KIND, "a pointer without the id it points to")
         key = make_key("c", pointer.properties["c"])
         self._pointers.put((flow, record_id), key)
         return key
@@ -123,28 +103,28 @@ class BindingRows:
     async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> dict[str, tuple[Stamp | None, BindingState]]:
         """Read only the row stamp last seen on a side and the state: one small request an id, whatever the side."""
         wanted = list(dict.fromkeys(ids))
-        column = _STAMP_OF_SIDE[side]
+        column = STAMP_OF_SIDE[side]
         keys = [make_key(_KEY_OF_SIDE[side], record_id) for record_id in wanted]
-        rows = await self._table.get_many(encode_part(flow), keys, [VERSION, _POINTER, "c", "st", column])
+        rows = await self._table.get_many(encode_part(flow), keys, [VERSION, POINTER, "c", "st", column])
         found = {record_id: row for record_id, row in zip(wanted, rows, strict=True) if row is not None}
         for record_id, row in found.items():
-            if row.properties.get(_POINTER):
+            if row.properties.get(POINTER):
                 self._follow(flow, record_id, row)
-        return {record_id: _stamp_and_state(row, column) for record_id, row in found.items()}
+        return {record_id: stamp_and_state(row, column) for record_id, row in found.items()}
 
     async def scan(self, flow: str, after: str | None, limit: int) -> BoundPage:
-        """Read a page of all bindings in the order of their rows' keys, only what a scan needs: one request.
+        """Read a page of all bindings in the order of their rows' keys, only what a scan needs: one request a page.
 
-        A binding whose full row moves during the scan, because it got its first Creatio id, may be passed by.
+        One or two more go to each binding whose full row moved since the scan began. A binding that is there from the first page to the
+        last is met, once; one that loses its Creatio id meanwhile may be met twice. `after` holds the scan's beginning and the last key.
         """
-        select = [VERSION, _POINTER, "c", "d", "st", "cs", "ds", "gn"]
-        if after is None:
-            rows = await self._table.query_prefix(encode_part(flow), "", select, limit)
-        else:
-            text = "PartitionKey eq @pk and RowKey gt @key"
-            rows = await self._table.query(text, {"pk": encode_part(flow), "key": after}, select, limit)
-        found = [_bound(row) for row in rows if not row.properties.get(_POINTER)]
-        return BoundPage(found, rows[-1].key if len(rows) >= limit else None)
+        began, _, key = (after or encode_time(self._clock() - _CLOCKS_APART)).partition(" ")
+        text = "PartitionKey eq @pk and RowKey gt @key"
+        rows = await self._table.query(text, {"pk": encode_part(flow), "key": key}, SCANNED, limit)
+        found = [bound_of(row) for row in rows if is_met_here(row, began)]
+        moved = [record_id for row in rows if (record_id := moved_away(row, began))]
+        found += [as_bound(binding) for binding in (await self.read(flow, Side.DYNAMICS, moved)).values()]
+        return BoundPage(found, f"{began} {rows[-1].key}" if len(rows) >= limit else None)
 
     async def save(self, bindings: Sequence[Binding]) -> list[Result]:
         """Save bindings, each by its own ETag, up to a hundred rows a transaction; one result for each, in order.
@@ -156,7 +136,8 @@ class BindingRows:
         saves = []
         for number, binding in enumerate(bindings):
             try:
-                saves.append(_Save(number, binding, plan_changes(binding)))
+                moved = moved_at(binding, self._clock())
+                saves.append(_Save(number, binding, moved, plan_changes(binding, moved)))
             except TandemError as problem:
                 results[number] = problem
         for wave in _waves(saves):
@@ -205,113 +186,6 @@ class BindingRows:
         await side_by_side(lambda save: self._save_chunk([save], token, results), saves)
 
 
-def plan_changes(binding: Binding) -> list[RowChange]:
-    """Return the changes of rows that save a binding, those that write first; raises TandemError when it has no id."""
-    if not binding.creatio_id and not binding.dynamics_id:
-        raise TandemError("sync.internal", "a binding needs the id of at least one side", entity=binding.flow)
-    new = Layout.of(binding, "")
-    old = Layout.decode(binding.etag) if binding.etag else None
-    rows = {new.full_key: pack_binding(binding)}
-    if new.pointer_key:
-        rows[new.pointer_key] = _pack_pointer(binding)
-    before = {old.full_key: old.etag} if old else {}
-    if old and old.pointer_key:
-        before[old.pointer_key] = ANY_ETAG
-    changes = []
-    for key, properties in rows.items():
-        if key not in before:
-            changes.append(RowChange(ChangeKind.CREATE, key, properties))
-        elif old is None or key != new.pointer_key or key != old.pointer_key or new.pointed != old.pointed:
-            changes.append(RowChange(ChangeKind.REPLACE, key, properties, before[key]))
-    return changes + [RowChange(ChangeKind.DELETE, key, etag=etag) for key, etag in before.items() if key not in rows]
-
-
-def pack_binding(binding: Binding) -> dict[str, Any]:
-    """Return the properties of a full row; unset ones are left out."""
-    properties = {
-        VERSION: LEDGER_VERSION,
-        "st": binding.state.value,
-        "c": binding.creatio_id,
-        "d": binding.dynamics_id,
-        "g": binding.generation,
-        "cs": binding.creatio_stamp and binding.creatio_stamp.encode(),
-        "ds": binding.dynamics_stamp and binding.dynamics_stamp.encode(),
-        "src": binding.source and binding.source.value,
-        "ob": binding.owner_batch or None,
-        "dl": binding.deadline and encode_time(binding.deadline),
-        "rs": json.dumps(binding.reserved) if binding.reserved else None,
-        "nt": binding.note or None,
-        "gn": ",".join(binding.gone) or None,
-        "mi": binding.merged_into or None,
-        **split_text("f", pack_fields(binding.fields)),
-    }
-    return {name: value for name, value in properties.items() if value is not None}
-
-
-def unpack_binding(flow: str, row: StoredRow) -> Binding:
-    """Read a full row; raises TandemError `message.future_version`, or `sync.internal` for a row that is no binding."""
-    properties = row.properties
-    check_version(properties, _KIND)
-    try:
-        binding = Binding(
-            flow=flow,
-            state=BindingState(properties["st"]),
-            creatio_id=properties.get("c"),
-            dynamics_id=properties.get("d"),
-            generation=int(properties["g"]),
-            creatio_stamp=_stamp(properties.get("cs")),
-            dynamics_stamp=_stamp(properties.get("ds")),
-            fields=unpack_fields(join_text(properties, "f")),
-            source=Side(properties["src"]) if "src" in properties else None,
-            owner_batch=properties.get("ob", ""),
-            deadline=decode_time(properties["dl"]) if "dl" in properties else None,
-            reserved=tuple(json.loads(properties.get("rs", "[]"))),
-            note=properties.get("nt", ""),
-            gone=_sides(properties),
-            merged_into=properties.get("mi", ""),
-        )
-    except (ValueError, TypeError, LookupError, AttributeError) as problem:
-        raise broken_row(properties, _KIND, f"{type(problem).__name__} {problem}") from None
-    return replace(binding, etag=Layout.of(binding, row.etag).encode())
-
-
-def _pack_pointer(binding: Binding) -> dict[str, Any]:
-    stamp = {"ds": binding.dynamics_stamp.encode()} if binding.dynamics_stamp else {}
-    return {VERSION: LEDGER_VERSION, _POINTER: True, "c": binding.creatio_id, "st": binding.state.value, **stamp}
-
-
-def _pointed(binding: Binding) -> str:
-    stamp = binding.dynamics_stamp.encode() if binding.dynamics_stamp else ""
-    return f"{binding.creatio_id or ''} {binding.state.value} {stamp}"
-
-
-def _stamp_and_state(row: StoredRow, column: str) -> tuple[Stamp | None, BindingState]:
-    check_version(row.properties, _KIND)
-    try:
-        return _stamp(row.properties.get(column)), BindingState(row.properties["st"])
-    except (ValueError, LookupError) as problem:
-        raise broken_row(row.properties, _KIND, f"{type(problem).__name__} {problem}") from None
-
-
-def _bound(row: StoredRow) -> Bound:
-    properties = row.properties
-    check_version(properties, _KIND)
-    try:
-        state = BindingState(properties["st"])
-        stamps = (_stamp(properties.get("cs")), _stamp(properties.get("ds")))
-        return Bound(properties.get("c"), properties.get("d"), state, *stamps, gone=_sides(properties))
-    except (ValueError, LookupError) as problem:
-        raise broken_row(properties, _KIND, f"{type(problem).__name__} {problem}") from None
-
-
-def _sides(properties: Mapping[str, Any]) -> tuple[Side, ...]:
-    return tuple(Side(name) for name in str(properties.get("gn", "")).split(",") if name)
-
-
-def _stamp(text: str | None) -> Stamp | None:
-    return Stamp.decode(text) if text else None
-
-
 def _waves(saves: Sequence[_Save]) -> list[list[Sequence[_Save]]]:
     """Share bindings out over transactions, and these over waves: a wave touches every row once, its transactions run side by side."""
     waves: list[list[Sequence[_Save]]] = []
@@ -350,8 +224,10 @@ def _keep(saves: Sequence[_Save], etags: Sequence[str | None], results: dict[int
     for save in saves:
         etag = etags[first]  # the full row is the first change of its binding
         first += len(save.changes)
-        # None: the save was committed, its reply was lost, and another writer has been there since.
-        results[save.number] = _stale(save.binding) if etag is None else replace(save.binding, etag=Layout.of(save.binding, etag).encode())
+        if etag is None:  # the save was committed, its reply was lost, and another writer has been there since
+            results[save.number] = _stale(save.binding)
+        else:
+            results[save.number] = replace(save.binding, etag=Layout.of(save.binding, etag, save.moved).encode())
 
 
 def _stale(binding: Binding) -> Stale:

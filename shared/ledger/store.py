@@ -54,7 +54,7 @@ class TableLedger:
         state, bindings, work = (Table(storage, prefix + name) for name in ("State", "Bindings", "Work"))
         self._state = StateRows(state, clock)
         self._keys = KeyRows(state)
-        self._bindings = BindingRows(bindings)
+        self._bindings = BindingRows(bindings, clock)
         self._batches = BatchRows(work)
         self._runs = RunRows(work)
         self._failures = FailureRows(work)

@@ -39,6 +39,8 @@ class FakeLedger:
         self.slots: dict[tuple[str, int], tuple[str, datetime]] = {}
         self.batches: dict[tuple[str, str], Batch] = {}
         self.bound: list[Binding] = []
+        self.born: dict[str | None, int] = {}
+        """By the ETag of a binding the place that it keeps in a scan, whatever ids it gets."""
         self.reservations: dict[str, tuple[str, datetime]] = {}
         self.failed: dict[tuple[str, str, str, str], Failure] = {}
         self.disputed: dict[tuple[str, str, str, str], Conflict] = {}
@@ -126,7 +128,8 @@ class FakeLedger:
 
     async def open_batches(self, flow: str, untouched_since: datetime | None = None) -> Sequence[Batch]:
         self._step("ledger.open_batches")
-        return [batch for (name, _), batch in self.batches.items() if name == flow and batch.state is not BatchState.CLOSED]
+        found = [batch for (name, _), batch in self.batches.items() if name == flow and batch.state is not BatchState.CLOSED]
+        return [batch for batch in found if untouched_since is None or (batch.touched or batch.created) < untouched_since]
 
     async def run_batches(self, flow: str, run: str) -> Sequence[Batch]:
         self._step("ledger.run_batches")
@@ -134,10 +137,10 @@ class FakeLedger:
 
     async def scan_bindings(self, flow: str, after: str | None = None, limit: int = 1000) -> BoundPage:
         self._step("ledger.scan_bindings")
-        rows = [(f"c:{b.creatio_id}" if b.creatio_id else f"d:{b.dynamics_id}", b) for b in self.bound if b.flow == flow]
-        rows = sorted(((key, b) for key, b in rows if after is None or key > after), key=lambda row: row[0])
+        rows = [(self.born[b.etag], b) for b in self.bound if b.flow == flow]
+        rows = sorted((row for row in rows if row[0] > int(after or 0)), key=lambda row: row[0])
         page = [Bound(b.creatio_id, b.dynamics_id, b.state, b.creatio_stamp, b.dynamics_stamp, b.gone) for _, b in rows[:limit]]
-        return BoundPage(page, rows[limit - 1][0] if len(rows) > limit else None)
+        return BoundPage(page, str(rows[limit - 1][0]) if len(rows) > limit else None)
 
     async def bindings(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Binding]:
         self._step("ledger.bindings")
@@ -163,6 +166,7 @@ class FakeLedger:
         if old is not None:
             self.bound.remove(old)
         saved = replace(binding, etag=self._fresh())
+        self.born[saved.etag] = self.born.pop(old.etag) if old is not None else self._etag
         self.bound.append(saved)
         return saved
 
@@ -240,7 +244,7 @@ class FakeLedger:
         self._step("ledger.tell_waiting")
         for row in waiting:
             if _plain(row) in self.waiting:
-                self.waiting[_plain(row)] = replace(row, told=True)
+                self.waiting[_plain(row)] = replace(self.waiting[_plain(row)], told=True)
 
     async def waiting_for(self, target_flow: str, target_side: Side, target_ids: Collection[str]) -> Sequence[Waiting]:
         self._step("ledger.waiting_for")

@@ -13,8 +13,24 @@ from hypothesis import strategies as st
 from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.errors import TandemError
 from shared.core.records import Side, Stamp
-from shared.core.work import Batch, BatchItem, Conflict, Failure, FlowSettings, Run, RunKind, Waiting, Watermark
-from shared.ledger.bindings import Layout, pack_binding, plan_changes, unpack_binding
+from shared.core.work import (
+    Asking,
+    Batch,
+    BatchItem,
+    Census,
+    Conflict,
+    DeleteCount,
+    Failure,
+    FlowSettings,
+    HeldDelete,
+    Pin,
+    Run,
+    RunKind,
+    Waiting,
+    Walking,
+    Watermark,
+)
+from shared.ledger.binding_layout import Layout, moved_at, pack_binding, plan_changes, unpack_binding
 from shared.ledger.encoding import (
     after_prefix,
     check_entity,
@@ -50,6 +66,8 @@ FIELD_STATES = st.builds(
     set_at=st.none() | TIMES,
     set_by_run=st.text(max_size=8),
     pending=st.booleans(),
+    writes=st.integers(0, 99),
+    writes_since=st.none() | TIMES,
 )
 STAMPS = st.builds(Stamp, TIMES, st.text(max_size=12))
 BINDINGS = st.builds(
@@ -70,7 +88,8 @@ BINDINGS = st.builds(
     gone=st.lists(SIDES, max_size=2, unique=True).map(tuple),
     merged_into=st.text(max_size=40),
 )
-ITEMS = st.builds(BatchItem, st.text(max_size=8), st.none() | STAMPS, st.booleans(), st.integers(0, 9))
+DECISIONS = st.dictionaries(st.text(max_size=8), st.sampled_from(["creatio", "dynamics", "delete", "reopen"]), max_size=2)
+ITEMS = st.builds(BatchItem, st.text(max_size=8), st.none() | STAMPS, st.booleans(), st.integers(0, 9), DECISIONS)
 LEGAL_KEY = re.compile(r"[^/\\#?%+\x00-\x1f\x7f-\x9f]*")
 
 
@@ -146,6 +165,7 @@ def test_bindings_survive_packing(binding: Binding) -> None:
         flow=st.text(),
         created=TIMES,
         touched=st.none() | TIMES,
+        dry=st.booleans(),
     )
 )
 def test_batches_survive_packing(batch: Batch) -> None:
@@ -154,15 +174,26 @@ def test_batches_survive_packing(batch: Batch) -> None:
 
 
 @given(
-    st.builds(FlowSettings, flow=st.text(), query_start=st.none() | TIMES, last_poll=st.none() | TIMES)
-    | st.builds(Watermark, flow=st.text(), position=st.text(), columns=st.text(), saved_at=TIMES)
+    st.builds(
+        FlowSettings,
+        flow=st.text(),
+        query_start=st.none() | TIMES,
+        last_poll=st.none() | TIMES,
+        asking=st.none() | st.builds(Asking, at=TIMES, earlier=st.booleans()),
+        walking=st.none() | st.builds(Walking, started=TIMES, walked=st.booleans()),
+    )
+    | st.builds(Watermark, flow=st.text(), position=st.text(), columns=st.text(), saved_at=TIMES, held=st.booleans())
+    | st.builds(Pin, at=TIMES)
+    | st.builds(Census, at=TIMES, absent=st.lists(st.text()).map(tuple), asked=st.none() | TIMES, due=st.booleans())
+    | st.builds(DeleteCount, sent=st.dictionaries(st.text(), TIMES), approved=st.lists(st.text()).map(tuple))
+    | st.builds(HeldDelete, at=TIMES)
     | st.builds(Run, id=st.text(), flow=st.text(), started=TIMES, error=st.text())
     | st.builds(Failure, said=st.text(), record_id=st.text(), at=TIMES)
     | st.builds(Conflict, candidates=st.lists(st.text()).map(tuple), field=st.text(), at=TIMES)
-    | st.builds(Waiting, target_id=st.text(), record_id=st.text(), since=TIMES)
+    | st.builds(Waiting, target_id=st.text(), record_id=st.text(), since=TIMES, told=st.booleans())
 )
 def test_other_rows_survive_packing(item: Any) -> None:
-    """Settings, watermarks, runs, failures, conflicts and waiting rows come back as they were, without their ETag."""
+    """Settings, pins, counts, runs and whatever waits for a person or a record come back as they were, without their ETag."""
     assert_survives(type(item), item)
 
 
@@ -269,6 +300,23 @@ def test_a_saved_binding_moves_exactly_its_rows(
     assert keys[ChangeKind.REPLACE] == (rows_of(before) & rows_of(after)) - left_alone
 
 
+@given(BINDINGS, SOME_IDS, SOME_IDS, TIMES, TIMES)
+def test_a_move_marks_both_rows_and_stays_marked(
+    sample: Binding, old: tuple[str | None, str | None], new: tuple[str | None, str | None], moment: datetime, later: datetime
+) -> None:
+    """Both rows say when the full row moved away from under its pointer, or neither; the mark comes back and outlives further saves."""
+    before = replace(sample, creatio_id=old[0], dynamics_id=old[1])
+    after = replace(before, creatio_id=new[0], dynamics_id=new[1], etag=Layout.of(before, "etag-1").encode())
+    moved = moved_at(after, moment)
+    old_key = f"c:{old[0]}" if old[0] else f"d:{old[1]}"
+    assert moved == (encode_time(moment) if None not in new and old_key != f"c:{new[0]}" else "")
+    rows = {change.key: change.properties for change in plan_changes(after, moved) if change.kind is not ChangeKind.DELETE}
+    assert {properties.get("mv", "") for properties in rows.values()} == {moved}
+    full_key = f"c:{new[0]}" if new[0] else f"d:{new[1]}"
+    found = unpack_binding("sales.account", StoredRow("sales.account", full_key, rows[full_key], "etag-2"))
+    assert moved_at(replace(found, note="again"), later) == moved
+
+
 def test_memory_is_bounded() -> None:
     """What a process remembers is dropped, the oldest first, beyond its size; an entry put again counts as new."""
     recent: Recent[str, int] = Recent(2)
@@ -312,3 +360,28 @@ def test_no_part_of_a_field_state_is_left_out(state: FieldState) -> None:
     )
     assert unpack_fields(pack_fields({"a": full})) == {"a": full}
     assert all(getattr(full, part.name) for part in dataclasses.fields(FieldState)), "a new part: set it in this test"
+
+
+def test_no_part_of_a_binding_is_left_out() -> None:
+    """A binding with every part set comes back whole, and a new part must be set here: a lost one would only show between two runs."""
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    full = Binding(
+        "sales.account",
+        BindingState.ENDED,
+        "c1",
+        "d1",
+        2,
+        Stamp(moment, "1"),
+        Stamp(moment, "2"),
+        {"Name=name": FieldState("h", "k")},
+        Side.CREATIO,
+        "batch",
+        moment,
+        ("key",),
+        "note",
+        (Side.CREATIO, Side.DYNAMICS),
+        "d2",
+    )
+    found = unpack_binding("sales.account", StoredRow("sales.account", "c:c1", pack_binding(full), "etag-1"))
+    assert replace(found, etag=None) == full
+    assert all(getattr(full, part.name) for part in dataclasses.fields(Binding) if part.name != "etag"), "a new part: set it in this test"
