@@ -4,7 +4,7 @@ The rows come from the stand-ins' control APIs, so that an adapter that reads wr
 pairs of ids come from the app's own parts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,7 +13,7 @@ from typing import Any, Final
 from sandbox.control_client import Control
 from shared.core.binding import Binding, BindingState
 from shared.core.mapping import AnyRow
-from shared.core.plan import Desk, value_on
+from shared.core.plan import Desk, in_scope, value_on
 from shared.core.records import Column, ColumnType, Entity, Row, Side, Stamp, normalise
 from shared.core.rules import State, convert, same
 from shared.core.work import FlowSettings
@@ -59,10 +59,12 @@ async def compare(services: Services, flow: str, creatio: Control, dynamics: Con
         Side.CREATIO: await _rows(creatio, desk.context.entities[Side.CREATIO], "Id", without_null=True),
         Side.DYNAMICS: await _rows(dynamics, desk.context.entities[Side.DYNAMICS], f"{mapping.dynamics.entity}id", without_null=False),
     }
-    bindings = await services.ledger.bindings(flow, Side.CREATIO, list(rows[Side.CREATIO]))
+    by_side = [await services.ledger.bindings(flow, side, list(rows[side])) for side in Side]
+    bindings = list({(one.creatio_id, one.dynamics_id): one for found in by_side for one in found.values()}.values())
     desk = await with_references(services, desk, [(side, row) for side in Side for row in rows[side].values()])
-    pairs = [pair for binding in bindings.values() if (pair := _pair(binding, rows)) is not None]
-    lonely = _without_partner(rows, pairs)
+    pairs = [pair for binding in bindings if (pair := _pair(binding, rows)) is not None]
+    left_out = _left_out(desk, rows, bindings)
+    lonely = _without_partner(rows, pairs, left_out)
     compared = [_compare_field(desk, row, pair) for pair in pairs for row in desk.rows]
     different = [found for found in compared if isinstance(found, Difference)]
     return Comparison(len(pairs), len(compared), compared.count(None), (*lonely, *different))
@@ -73,11 +75,20 @@ async def _rows(control: Control, entity: Entity, id_column: str, *, without_nul
     found = {}
     for raw in await control.rows(entity.name):
         values = {
-            name: normalise(_shown(raw.get(name), column, without_null), column, without_null) for name, column in entity.columns.items()
+            name: normalise(_shown(_stored(raw, name), column, without_null), column, without_null)
+            for name, column in entity.columns.items()
         }
         row_id = str(raw[id_column]).lower()
         found[row_id] = Row(row_id, _NO_STAMP, values)
     return found
+
+
+def _stored(raw: Mapping[str, Any], name: str) -> Any:
+    """Return a stored value; a lookup named by its navigation property (`parentcustomerid_account`) is empty when it leads elsewhere."""
+    lookup, _, target = name.rpartition("_")
+    if name not in raw and f"{lookup}__type" in raw:
+        return raw[lookup] if raw[f"{lookup}__type"] == target else None
+    return raw.get(name)
 
 
 def _shown(stored: Any, column: Column, without_null: bool) -> Any:
@@ -93,8 +104,20 @@ def _pair(binding: Binding, rows: dict[Side, dict[str, Row]]) -> dict[Side, Row]
     return whole if binding.state is BindingState.BOUND and len(whole) == len(Side) else None
 
 
-def _without_partner(rows: dict[Side, dict[str, Row]], pairs: Sequence[dict[Side, Row]]) -> list[Difference]:
-    paired = {side: {pair[side].id for pair in pairs} for side in Side}
+def _left_out(desk: Desk, rows: dict[Side, dict[str, Row]], bindings: Iterable[Binding]) -> dict[Side, set[str]]:
+    """Return the records that are alone by the flow's own rules: out of its scope, or left by a binding that has ended."""
+    left_out = {side: {one.id for one in rows[side].values() if not in_scope(desk.mapping, side, one, desk.context)} for side in Side}
+    for binding in bindings:
+        if binding.state is BindingState.ENDED:
+            for side in Side:
+                left_out[side].add(binding.id_on(side) or "")
+    return left_out
+
+
+def _without_partner(
+    rows: dict[Side, dict[str, Row]], pairs: Sequence[dict[Side, Row]], left_out: dict[Side, set[str]]
+) -> list[Difference]:
+    paired = {side: {pair[side].id for pair in pairs} | left_out[side] for side in Side}
     return [Difference(f"{side.value} {row_id}", "") for side in Side for row_id in rows[side] if row_id not in paired[side]]
 
 

@@ -1,4 +1,4 @@
-"""The demo: two CRMs full of accounts, the app between them, people who edit on both sides, and a count of what differs in the end.
+"""The demo: two CRMs full of accounts and contacts, the app between them, people who edit on both sides, and a count of differences.
 
 Its very last line is one JSON object, for machines; everything above is for people.
 """
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sandbox.child import SandboxError
 from sandbox.compare import Comparison, compare, shown
-from sandbox.demo_edits import FLOW, Edits, Step
+from sandbox.demo_edits import Edits, Step
 from sandbox.observe import COLUMNS, SYSTEMS, Observer
 from sandbox.processes import Sandbox
 from sandbox.seed import Seeded, seed
@@ -23,6 +23,7 @@ from shared.core.errors import ConfigError, TandemError
 _FIRST_SECONDS: Final = 120.0
 _LATER_SECONDS: Final = 45.0
 _QUIET_SECONDS: Final = 8.0
+_THINGS: Final = {"sales.account": "Accounts", "sales.contact": "Contacts"}
 _TITLES: Final = {"creatio": "Creatio", "dataverse": "Dynamics 365"}
 
 
@@ -33,7 +34,7 @@ class Result:
     flows: dict[str, dict[str, int]] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SYSTEMS, 0))
     steps: list[Step] = field(default_factory=list)
-    comparison: Comparison | None = None
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
     quiet_writes: int | None = None
     open_ends: int = 0
     problem: str = ""
@@ -41,13 +42,13 @@ class Result:
     @property
     def ok(self) -> bool:
         """Tell whether everything is as it should be."""
-        compared = self.comparison is not None and self.comparison.records > 0 and not self.comparison.differences
+        compared = bool(self.comparisons) and all(c.records > 0 and not c.differences for c in self.comparisons.values())
         arrived = bool(self.steps) and all(step.seconds is not None for step in self.steps)
         return compared and arrived and self.quiet_writes == 0 and not self.open_ends and not self.problem
 
     def line(self) -> str:
         """Return the one JSON object for machines."""
-        differences = len(self.comparison.differences) if self.comparison else 0
+        differences = sum(len(comparison.differences) for comparison in self.comparisons.values())
         return json.dumps({"ok": self.ok, "flows": self.flows, "requests": self.requests, "differences": differences})
 
 
@@ -75,7 +76,7 @@ def main() -> int:
 async def _run(directory: Path, result: Result) -> None:
     _say(
         "Tandem keeps Creatio and Dynamics 365 in step. Here all of it runs on this machine: the app in a local host, real queues and\n"
-        "tables (Azurite), and a stand-in for each of the two systems, filled with accounts that people might have.\n"
+        "tables (Azurite), and a stand-in for each of the two systems, filled with accounts and contacts that people might have.\n"
     )
     seeded: list[Seeded] = []
 
@@ -97,18 +98,19 @@ async def _run(directory: Path, result: Result) -> None:
 async def _first_sync(observer: Observer, seeded: Seeded) -> None:
     _say(
         f"1. Two systems that never met: {seeded.creatio_only} accounts are in Creatio only, {seeded.dynamics_only} in Dynamics only, "
-        f"{seeded.both} in both.\n   The app has started; it polls every 2 seconds ..."
+        f"{seeded.both} in both;\n   and {seeded.contacts} people who work for them. The app has started; it polls every 2 seconds ..."
     )
     seconds = await observer.settle(_FIRST_SECONDS)
-    created = (await observer.outcomes(FLOW))["created"]
-    found = await _compared(observer)
-    _say(
-        f"   After {seconds:.0f} s: {found.records - created} pairs found and merged, not doubled; "
-        f"{created} accounts created on the other side.\n"
-        f"   {found.records} accounts are on both sides now; {len(found.differences)} fields differ."
-    )
-    for line in shown(found.differences):
-        _say(f"   {line}")
+    _say(f"   After {seconds:.0f} s:")
+    for flow in observer.flows:
+        created = (await observer.outcomes(flow))["created"]
+        found = await _compared(observer, flow)
+        _say(
+            f"   {_THINGS[flow]}: {found.records - created} pairs found and merged, not doubled; {created} created on the other side. "
+            f"{found.records} are on both sides now; {len(found.differences)} fields differ."
+        )
+        for line in shown(found.differences):
+            _say(f"   {line}")
 
 
 async def _edits(observer: Observer, result: Result) -> None:
@@ -139,13 +141,13 @@ async def _quiet(observer: Observer, result: Result) -> None:
 
 
 async def _finish(observer: Observer, result: Result) -> None:
-    result.comparison = found = await _compared(observer)
-    left = f", {found.kept} left as each side has them, as the mapping says" if found.kept else ""
-    _say(f"\n4. Every mapped field of every account, compared on both sides: {found.fields} fields of {found.records} accounts{left}.")
-    _say(f"   {len(found.differences)} differences.")
-    for line in shown(found.differences):
-        _say(f"   {line}")
+    _say("\n4. Every mapped field of every record, compared on both sides:")
     for flow in observer.flows:
+        result.comparisons[flow] = found = await _compared(observer, flow)
+        left = f", {found.kept} left as each side has them, as the mapping says" if found.kept else ""
+        _say(f"   {_THINGS[flow]}: {found.fields} fields of {found.records} records{left}; {len(found.differences)} differences.")
+        for line in shown(found.differences):
+            _say(f"   {line}")
         ledger = observer.app.ledger
         failures, conflicts = await ledger.failures(flow), await ledger.conflicts(flow)
         result.open_ends += len(failures) + len(conflicts)
@@ -155,8 +157,8 @@ async def _finish(observer: Observer, result: Result) -> None:
             _say(f"   conflict: {conflict.creatio_id} {conflict.dynamics_id} {conflict.field}: {conflict.reason}")
 
 
-async def _compared(observer: Observer) -> Comparison:
-    look = compare(observer.app.services, FLOW, observer.control("creatio"), observer.control("dataverse"))
+async def _compared(observer: Observer, flow: str) -> Comparison:
+    look = compare(observer.app.services, flow, observer.control("creatio"), observer.control("dataverse"))
     found: Comparison = await observer.unobserved(look)
     return found
 

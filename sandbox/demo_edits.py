@@ -41,12 +41,15 @@ class Edits:
     def story(self) -> Sequence[tuple[Callable[[Pair], Awaitable[Step]], bool]]:
         """Return the steps; each takes an account of its own that both sides have."""
         steps = (self.edit_in_creatio, self.edit_in_dynamics, self.both_in_different_fields, self.both_in_one_field)
-        return [(step, True) for step in (*steps, self.wrong_side, self.new_in_creatio, self.new_in_dynamics)]
+        later = (self.wrong_side, self.new_in_creatio, self.new_in_dynamics, self.new_company_with_its_contact, self.deleted_in_dynamics)
+        return [(step, True) for step in (*steps, *later)]
 
     async def pairs(self, number: int) -> list[Pair]:
         """Return accounts that both sides have and that no other account hangs on, always the same ones."""
         rows = sorted(await self._creatio.rows("Account"), key=lambda row: str(row["Id"]))
-        chosen = [row for row in rows if row["UsrActive"] and row["ParentId"] is None and row["Code"]][:number]
+        employers = {row["AccountId"] for row in await self._creatio.rows("Contact")}
+        free = [row for row in rows if row["UsrActive"] and row["ParentId"] is None and row["Code"] and row["Id"] not in employers]
+        chosen = free[:number]
         bindings = await self._observer.app.ledger.bindings(FLOW, Side.CREATIO, [row["Id"] for row in chosen])
         return [Pair(row["Id"], bindings[row["Id"]].dynamics_id or "", row["Name"]) for row in chosen if row["Id"] in bindings]
 
@@ -108,6 +111,34 @@ class Edits:
 
         seconds = await self._observer.until(arrived, _LIMIT_SECONDS)
         return Step("A new account in Dynamics", "Creatio has it, and its id went back", seconds)
+
+    async def new_company_with_its_contact(self, _pair: Pair) -> Step:
+        """Create a contact and its account in Creatio, the contact first, each pointing at the other."""
+        person = await self._creatio.create(
+            "Contact", {"Name": "Σοφία Ιωάννου", "Email": "sofia@new.example", "UsrActive": True}, _CREATIO_USER
+        )
+        company = {"Name": "Sofia's & Co.", "Code": "N-3", "Zip": "10431", "UsrActive": True, "PrimaryContactId": person["Id"]}
+        account = await self._creatio.create("Account", company, _CREATIO_USER)
+        await self._creatio.edit("Contact", person["Id"], {"AccountId": account["Id"]}, _CREATIO_USER)
+
+        async def arrived() -> bool:
+            accounts = [row for row in await self._dynamics.rows("account") if row["accountnumber"] == "N-3"]
+            people = [row for row in await self._dynamics.rows("contact") if row["emailaddress1"] == "sofia@new.example"]
+            if len(accounts) != 1 or len(people) != 1:
+                return False
+            links = (accounts[0]["primarycontactid"], people[0]["parentcustomerid"])
+            return links == (people[0]["contactid"], accounts[0]["accountid"])
+
+        seconds = await self._observer.until(arrived, _LIMIT_SECONDS)
+        return Step("A new account with its contact in Creatio, each naming the other", "Dynamics has both, linked both ways", seconds)
+
+    async def deleted_in_dynamics(self, pair: Pair) -> Step:
+        """Delete an account in Dynamics: Creatio keeps it, inactive."""
+        await self._dynamics.delete("account", pair.dynamics_id)
+        seconds = await self._creatio_gets(pair, {"UsrActive": False})
+        return Step(
+            f"Somebody deletes “{_short(pair.name)}” in Dynamics", "Creatio keeps it, inactive, and it stays deleted there", seconds
+        )
 
     async def _dynamics_gets(self, pair: Pair, values: Row) -> float | None:
         return await self._gets("dataverse", "account", pair.dynamics_id, values)

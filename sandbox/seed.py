@@ -1,4 +1,4 @@
-"""Fills both stand-ins with believable accounts: some in one system only, some in both, most of them with something awkward.
+"""Fills both stand-ins with believable accounts and contacts: some in one system only, some in both, most with something awkward.
 
 The same `seed` makes the same accounts. Nothing in it can't be synced: it is hard, but valid.
 """
@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from sandbox.control_client import Control, Row
+from sandbox.seed_contacts import Home, contact_id, creatio_row, differing, dynamics_row, people
 from sandbox.seed_words import COUNTRIES, LANGUAGES, NOTES
 
 _NAMESPACE: Final = uuid.UUID("5a5e1f3e-7a6e-5d5c-8b9e-2f6f0a1b7c11")
@@ -79,11 +80,12 @@ class World:
 
 @dataclass(frozen=True)
 class Seeded:
-    """How many accounts there are now: in Creatio only, in Dynamics only, in both."""
+    """How many accounts there are now: in Creatio only, in Dynamics only, in both; and how many people altogether."""
 
     creatio_only: int
     dynamics_only: int
     both: int
+    contacts: int
 
     @property
     def accounts(self) -> int:
@@ -91,17 +93,18 @@ class Seeded:
         return self.creatio_only + self.dynamics_only + self.both
 
 
-async def seed(creatio_url: str, dataverse_url: str, *, accounts: int = 520, seed: int = 7) -> Seeded:
-    """Fill both stand-ins, found at their addresses, with this many companies."""
+async def seed(creatio_url: str, dataverse_url: str, *, accounts: int = 520, contacts: int = 300, seed: int = 7) -> Seeded:
+    """Fill both stand-ins, found at their addresses, with this many companies and people."""
     creatio, dataverse = Control("creatio", creatio_url), Control("dataverse", dataverse_url)
     try:
-        return await _fill(creatio, dataverse, accounts, random.Random(seed))  # noqa: S311 - the same data in every run, no secret
+        return await _fill(creatio, dataverse, (accounts, contacts), random.Random(seed))  # noqa: S311 - the same data in every run, no secret
     finally:
         await creatio.close()
         await dataverse.close()
 
 
-async def _fill(creatio: Control, dataverse: Control, accounts: int, rng: random.Random) -> Seeded:
+async def _fill(creatio: Control, dataverse: Control, numbers: tuple[int, int], rng: random.Random) -> Seeded:
+    accounts, contacts = numbers
     world = await _world(creatio, dataverse)
     only = {side: round(accounts * share) for side, share in _SHARES.items()}
     in_creatio = [_company(world, rng, number) for number in range(only["creatio"])]
@@ -111,9 +114,29 @@ async def _fill(creatio: Control, dataverse: Control, accounts: int, rng: random
     left, right = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     in_creatio, left = _with_parents(rng, in_creatio, left)
     in_dynamics, right = _with_parents(rng, in_dynamics, right)
-    await creatio.seed("Account", [_creatio_row(world, account) for account in (*left, *in_creatio)])
-    await dataverse.seed("account", [_dynamics_row(world, account) for account in (*right, *in_dynamics)])
-    return Seeded(len(in_creatio), len(in_dynamics), len(pairs))
+    homes = [*_homes(in_creatio, {"creatio"}), *_homes(in_dynamics, {"dynamics"}), *_homes(right, {"creatio", "dynamics"})]
+    everyone = people(rng, homes, sorted(world.owners["creatio"]), contacts)
+    known = dict(zip(("creatio", "dynamics"), differing(everyone), strict=True))
+    primary = {side: {one.home.number: one.number for one in known[side] if one.home and one.number % 4 == 0} for side in known}
+    await creatio.seed("Account", [_creatio_row(world, account, primary["creatio"]) for account in (*left, *in_creatio)])
+    await dataverse.seed("account", [_dynamics_row(world, account, primary["dynamics"]) for account in (*right, *in_dynamics)])
+    await creatio.seed("Contact", [creatio_row(one, _id, world.lookups, world.owners["creatio"]) for one in known["creatio"]])
+    await dataverse.seed("contact", [dynamics_row(one, _id, world.owners["dynamics"]) for one in known["dynamics"]])
+    return Seeded(len(in_creatio), len(in_dynamics), len(pairs), len(everyone))
+
+
+def _homes(accounts: list[Account], sides: set[str]) -> list[Home]:
+    return [
+        Home(
+            one.number,
+            in_creatio="creatio" in sides,
+            in_dynamics="dynamics" in sides,
+            place_ids=one.place.ids if one.place else None,
+            place_names=one.place.names if one.place else None,
+            zip=one.zip,
+        )
+        for one in accounts
+    ]
 
 
 async def _world(creatio: Control, dataverse: Control) -> World:
@@ -125,7 +148,8 @@ async def _world(creatio: Control, dataverse: Control) -> World:
         for city in await creatio.rows("City")
         if city["RegionId"] in regions and countries.get(city["CountryId"]) in COUNTRIES
     ]
-    objects = ("AccountType", "AccountIndustry", "AccountCategory", "AccountOwnership", "AddressType")
+    accounts = ("AccountType", "AccountIndustry", "AccountCategory", "AccountOwnership", "AddressType")
+    objects = (*accounts, "ContactType", "ContactSalutationType", "Gender")
     lookups = {name: {row["Name"]: row["Id"] for row in await creatio.rows(name)} for name in objects}
     await dataverse.seed("systemuser", [_system_user(*person) for person in _SALES_PEOPLE])
     contacts = {row["Email"]: row["Id"] for row in await creatio.rows("Contact") if row["Email"]}
@@ -275,7 +299,7 @@ def _moment(account: Account) -> datetime:
     return _START + timedelta(minutes=account.number % 9_973)
 
 
-def _creatio_row(world: World, account: Account) -> Row:
+def _creatio_row(world: World, account: Account, primary: Mapping[int, int]) -> Row:
     city, region, country = account.place.ids if account.place else (None, None, None)
     stamp = _moment(account).isoformat().replace("+00:00", "Z")
     chosen = {
@@ -301,6 +325,7 @@ def _creatio_row(world: World, account: Account) -> Row:
         **{column: world.lookups[lookup].get(name) for column, (lookup, name) in chosen.items()},
         "OwnerId": world.owners["creatio"].get(account.owner),
         "ParentId": None if account.parent is None else _id("creatio", account.parent),
+        "PrimaryContactId": contact_id("creatio", primary[account.number]) if account.number in primary else None,
         "UsrAnnualRevenue": None if account.revenue is None else str(account.revenue),
         "UsrEmployees": account.employees,
         "UsrActive": account.active,
@@ -309,7 +334,7 @@ def _creatio_row(world: World, account: Account) -> Row:
     }
 
 
-def _dynamics_row(world: World, account: Account) -> Row:
+def _dynamics_row(world: World, account: Account, primary: Mapping[int, int]) -> Row:
     city, region, country = account.place.names if account.place else (None, None, None)
     stamp = _moment(account).isoformat().replace("+00:00", "Z")
     lines = [line or None for line in (*account.lines, "", "")][:3]
@@ -333,6 +358,7 @@ def _dynamics_row(world: World, account: Account) -> Row:
         "ownershipcode": _OWNERSHIPS.get(account.ownership),
         **({"ownerid": owner} if (owner := world.owners["dynamics"].get(account.owner)) else {}),
         "parentaccountid": None if account.parent is None else _id("dynamics", account.parent),
+        "primarycontactid": contact_id("dynamics", primary[account.number]) if account.number in primary else None,
         "revenue": None if account.revenue is None else float(account.revenue),
         "numberofemployees": account.employees,
         "statecode": 0 if account.active else 1,

@@ -25,6 +25,20 @@ class MatchKey:
     parts: tuple[tuple[str, ...], ...] = ()
     """The columns of the other side that make each part of the text: several where a row joins them, as the parts of a name."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return all columns of the key, also those that are compared only after the search."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part)) or tuple(self.columns)
+
+    @property
+    def is_loose(self) -> bool:
+        """Tell whether the search asks for less than the key says: nobody knows where the other side parts a joined name."""
+        return set(self.names) != set(self.columns)
+
+
+MOST_HITS = 50
+"""Rows that a system shows at most for one key (port `System.find`)."""
+
 
 class Verdict(StrEnum):
     """What matching found out."""
@@ -50,6 +64,7 @@ def keys_of(mapping: Mapping, source: Side, row: Row, context: Context) -> list[
     keys = []
     for number, names in enumerate(mapping.match):
         columns: dict[str, Value] = {}
+        joined: dict[str, Value] = {}
         text: list[str] = []
         rules = mapping.match_rows(names)
         if any(
@@ -62,10 +77,10 @@ def keys_of(mapping: Mapping, source: Side, row: Row, context: Context) -> list[
                 break
             parts = converted.value if isinstance(converted.value, tuple) else (converted.value,)
             filled = {name: part for name, part in zip(rule.columns(source.other), parts, strict=True) if part is not None}
-            columns |= filled
+            (joined if rule.is_joined(source.other) else columns).update(filled)
             text.append(_joined_text(tuple(filled.values())))
         if len(text) == len(names) and all(text):
-            keys.append(MatchKey(number, columns, tuple(text), tuple(rule.columns(source.other) for rule in rules)))
+            keys.append(MatchKey(number, columns or joined, tuple(text), tuple(rule.columns(source.other) for rule in rules)))
     return keys
 
 

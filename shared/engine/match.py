@@ -12,7 +12,7 @@ from functools import partial
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import NotReady, Rejected
 from shared.core.fingerprint import key_hash
-from shared.core.match import Judgement, MatchKey, Verdict, hits, judge, keys_of
+from shared.core.match import MOST_HITS, Judgement, MatchKey, Verdict, hits, judge, keys_of
 from shared.core.plan import Desk, in_scope
 from shared.core.records import Row, Side
 from shared.core.work import Outcome, RunKind
@@ -92,7 +92,7 @@ class Match:
         """Return a reservation's name: flows with the same target share it; it does not show the key's value."""
         system, entity = desk.mapping.system(work.side.other), desk.mapping.entity(work.side.other)
         secret = desk.keyring.key(desk.keyring.current)
-        return key_hash(secret, "match", system, entity, *sorted(key.columns), "=", *key.text)
+        return key_hash(secret, "match", system, entity, *sorted(key.names), "=", *key.text)
 
     async def _find(self, work: BatchWork, desk: Desk, asked: list[tuple[Job, MatchKey]]) -> dict[str, list[list[Row]]]:
         if not asked:
@@ -106,7 +106,11 @@ class Match:
         except Rejected:  # one hit that can't be read spoils the search of all: ask key by key (law 13)
             answers = [await self._find_one(system, entity, job, key, columns) for job, key in asked]
         for (job, key), rows in zip(asked, answers, strict=True):
-            found.setdefault(job.id, []).append(hits(key, rows))
+            equal = hits(key, rows)
+            found.setdefault(job.id, []).append(equal)
+            if key.is_loose and not equal and len(rows) >= MOST_HITS and job.open:
+                job.conflicts[""] = ("match.ambiguous", ())  # its twin may be among those that were not shown
+                job.end(Outcome.CONFLICT)
         return found
 
     async def _find_one(self, system: System, entity: str, job: Job, key: MatchKey, columns: list[str]) -> Sequence[Row]:
