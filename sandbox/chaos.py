@@ -6,6 +6,7 @@ at most `times`, not before `after` matching requests have passed). Kinds that e
 - `status`: answers `status` (default 503) with `retry_after` seconds or without, `body` `json` (the system's own error
   shape), `html`, `empty`, `malformed` or another one the stand-in offers; nothing is done.
 - `drop_before`: the connection closes, nothing done. `drop_after`: done and committed, the connection closes unanswered.
+- `short_body`: done and committed, but of the answer's body only half arrives before the connection closes.
 - `delay`: waits `seconds`, then works. `late`: works, then waits `seconds` before it answers.
 - `expire`: all sessions and tokens are dropped, then the request goes on. `stale_read`, `admin_mode` and a stand-in's
   own kinds are carried out by the stand-in, which asks `fired(scope, kind)`.
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sandbox.serve import AsgiApp, Message, Receive, Scope, Send, abort_connection
 
 COMMON_KINDS = frozenset(
-    {"status", "drop_before", "drop_after", "delay", "late", "stale_read", "expire", "admin_mode"},
+    {"status", "drop_before", "drop_after", "short_body", "delay", "late", "stale_read", "expire", "admin_mode"},
 )
 _SCOPE_KEY = "sandbox.chaos"
 
@@ -178,21 +179,37 @@ class ChaosMiddleware:
         elif "drop_after" in by_kind:
             await self._app(scope, receive, _swallow)
             await abort_connection()
+        elif "short_body" in by_kind:
+            await self._answer_half(scope, receive, send)
         elif "late" in by_kind:
             await self._answer_late(by_kind["late"].seconds, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _answer_late(self, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _kept(self, scope: Scope, receive: Receive) -> list[Message]:
+        """Let the stand-in work and keep its answer."""
         kept: list[Message] = []
 
         async def keep(message: Message) -> None:
             kept.append(message)
 
         await self._app(scope, receive, keep)
+        return kept
+
+    async def _answer_late(self, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
+        kept = await self._kept(scope, receive)
         await asyncio.sleep(seconds)
         for message in kept:
             await send(message)
+
+    async def _answer_half(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start, *parts = await self._kept(scope, receive)
+        body = b"".join(part.get("body", b"") for part in parts)
+        headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+        promised = max(len(body), 1)  # an empty body can't be cut, but its promise can be broken too
+        await send({**start, "headers": [*headers, (b"content-length", str(promised).encode())]})
+        await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+        await abort_connection(after_sent=True)
 
     async def _refuse(self, rule: Rule, send: Send) -> None:
         kind, body = self._body(rule.status, rule.body)

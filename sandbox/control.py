@@ -24,6 +24,8 @@ from sandbox.serve import AsgiApp, Message, Receive, Scope, Send
 PREFIX = "/_control"
 Row: TypeAlias = Mapping[str, Any]
 Label: TypeAlias = Callable[[str, str], tuple[str, bool]]
+Work: TypeAlias = Callable[[Request], Awaitable[Any]]
+"""What a control request does; its answer is written as JSON."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -194,18 +196,24 @@ def _dated(send: Send, clock: Clock) -> Send:
     return stamped
 
 
-def _routes(panel: Panel[Any]) -> list[BaseRoute]:
-    def route(path: str, method: str, work: Callable[[Request], Awaitable[Any]]) -> Route:
-        async def endpoint(request: Request) -> Response:
-            try:
-                status, answer = 200, await work(request)
-            except Refused as refused:
-                status, answer = refused.status, {"error": str(refused)}
-            except (ValueError, KeyError, TypeError) as error:
-                status, answer = 400, {"error": f"{type(error).__name__}: {error}"}
-            return Response(panel.dumps(answer), status, media_type="application/json")
+def control_route(path: str, method: str, work: Work, dumps: Callable[[Any], str] = json.dumps) -> Route:
+    """Make a route of the control API from what it answers; a refusal becomes its sentence and its status."""
 
-        return Route(path, endpoint, methods=[method])
+    async def endpoint(request: Request) -> Response:
+        try:
+            status, answer = 200, await work(request)
+        except Refused as refused:
+            status, answer = refused.status, {"error": str(refused)}
+        except (ValueError, KeyError, TypeError) as error:
+            status, answer = 400, {"error": f"{type(error).__name__}: {error}"}
+        return Response(dumps(answer), status, media_type="application/json")
+
+    return Route(path, endpoint, methods=[method])
+
+
+def _routes(panel: Panel[Any]) -> list[BaseRoute]:
+    def route(path: str, method: str, work: Work) -> Route:
+        return control_route(path, method, work, panel.dumps)
 
     return [
         route("/health", "GET", _constant({"ok": True, "name": panel.name})),
@@ -215,7 +223,7 @@ def _routes(panel: Panel[Any]) -> list[BaseRoute]:
     ]
 
 
-_Route: TypeAlias = Callable[[str, str, Callable[[Request], Awaitable[Any]]], Route]
+_Route: TypeAlias = Callable[[str, str, Work], Route]
 
 
 def _row_routes(store: Store, route: _Route) -> list[BaseRoute]:

@@ -62,6 +62,26 @@ class Control:
         found = (await self._ask("GET", f"/row?entity={entity}&id={row_id}"))["row"]
         return None if found is None else dict(found)
 
+    async def snapshot(self, name: str) -> None:
+        """Keep the whole installation as it is under a name: rows, columns, versions, change log."""
+        await self._ask("POST", "/snapshot", {"name": name})
+
+    async def restore(self, name: str) -> None:
+        """Bring a kept installation back, as a backup that an administrator restores; what happened since then never was."""
+        await self._ask("POST", "/restore", {"name": name})
+
+    async def rights(self, entity: str, *, read: bool = True, write: bool = True) -> None:
+        """Set which rights on one object the integration user has."""
+        await self._ask("POST", "/rights", {"entity": entity, "read": read, "write": write})
+
+    async def remove_column(self, entity: str, column: str) -> None:
+        """Take a column away, with its values."""
+        await self._ask("POST", "/columns/remove", {"entity": entity, "column": column})
+
+    async def add_column(self, entity: str, column: str) -> None:
+        """Add an empty column: one that was taken away as it was, any other one as text."""
+        await self._ask("POST", "/columns/add", {"entity": entity, "column": column})
+
     async def requests(self) -> dict[str, Any]:
         """Return the counts: total, operations, writes, by."""
         return dict(await self._ask("GET", "/requests"))

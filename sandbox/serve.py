@@ -56,9 +56,13 @@ class _AbortableProtocol(H11Protocol):
         super().data_received(data)
 
 
-async def abort_connection() -> None:
-    """Close the connection of the request in hand at once, without an answer; the caller sends nothing afterwards."""
-    _transport.get().abort()
+async def abort_connection(*, after_sent: bool = False) -> None:
+    """Close the connection of the request in hand, at once or when what was sent has left; the caller sends nothing afterwards."""
+    transport = _transport.get()
+    if after_sent:
+        transport.close()
+    else:
+        transport.abort()
     for _ in range(3):  # lets the loop tell uvicorn that the connection is lost, so that it logs no missing answer
         await asyncio.sleep(0)
 

@@ -16,11 +16,13 @@ from starlette.responses import Response
 
 from sandbox.chaos import Chaos, fired, html_page
 from sandbox.control import Clock, Counts, Panel, Switches, controlled
+from sandbox.control_estate import estate_routes
 from sandbox.creatio.batch import Batch, BatchCut
 from sandbox.creatio.content import fill
 from sandbox.creatio.control_store import ControlStore
 from sandbox.creatio.database import Database
 from sandbox.creatio.errors import HTML, JSON, render
+from sandbox.creatio.estate import CreatioEstate
 from sandbox.creatio.gate import LOGIN_PAGES, Gate, login_page, set_cookies
 from sandbox.creatio.identity import create_identity_app
 from sandbox.creatio.saving import Saving
@@ -61,7 +63,8 @@ def create_creatio(settings: Mapping[str, Any] | None = None, database: str = ":
     sessions = Sessions(switches)
     batch = Batch(service, tables, switches, counts, store.edit)
     site = _Site(switches, Gate(switches, sessions), service, batch, store)
-    panel = Panel("creatio", store, switches, chaos, clock, counts, dumps=to_json)
+    routes = estate_routes(CreatioEstate(tables, switches), to_json)
+    panel = Panel("creatio", store, switches, chaos, clock, counts, dumps=to_json, extra_routes=routes)
     app = controlled(site, panel, _label, render, sessions.expire)
     return Creatio(app, create_identity_app(switches, chaos, counts, sessions.expire), tables)
 

@@ -1,6 +1,7 @@
 """Write the service document and the CSDL of `$metadata` (creatio.md 2.1)."""
 
 import functools
+import operator
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -25,16 +26,17 @@ def csdl(schema: Schema, *, max_length: bool) -> str:
 
 
 class _Hashable:
-    """Let one schema object be a cache key by its identity."""
+    """Let a schema be a cache key by the identity of its objects: they are replaced when a column comes or goes."""
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
+        self._entities = tuple(schema.entities.values())
 
     def __hash__(self) -> int:
-        return id(self.schema)
+        return hash(tuple(map(id, self._entities)))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashable) and other.schema is self.schema
+        return isinstance(other, _Hashable) and all(map(operator.is_, self._entities, other._entities))
 
 
 @functools.lru_cache(maxsize=4)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sandbox.creatio.schema import Entity, Schema
+from sandbox.creatio.schema import Column, Entity, Schema
 from sandbox.creatio.values import Stored
 
 StoredRow: TypeAlias = dict[str, Any]
@@ -90,6 +90,25 @@ class Database:
         finally:
             self._connection.execute("ROLLBACK TO as_of")
             self._connection.execute("RELEASE as_of")
+
+    def snapshot(self) -> sqlite3.Connection:
+        """Return a copy of everything."""
+        copy = sqlite3.connect(":memory:", check_same_thread=False)
+        self._connection.backup(copy)
+        return copy
+
+    def restore(self, copy: sqlite3.Connection) -> None:
+        """Put a copy in place of everything."""
+        copy.backup(self._connection)
+
+    def add_column(self, entity: str, column: Column) -> None:
+        """Add a column to the table, which keeps those that the object has lost."""
+        if all(row["name"] != column.name for row in self.query(f'PRAGMA table_info("{entity}")')):
+            self._connection.execute(f'ALTER TABLE "{entity}" ADD COLUMN "{column.name}" {_SQL_TYPES.get(column.kind, "TEXT")}')
+
+    def empty_column(self, entity: str, column: str) -> None:
+        """Empty a column of all rows."""
+        self._connection.execute(f'UPDATE "{entity}" SET "{column}" = NULL')
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> list[StoredRow]:
         """Run a SELECT and return its rows."""

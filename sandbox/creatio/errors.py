@@ -92,6 +92,16 @@ def database_error(cause: str) -> CreatioError:
     return CreatioError(500, "An error has occurred.", inner=cause, kind=_TYPE_DATABASE)
 
 
+def no_right(status: int, verb: str, entity: str) -> CreatioError:
+    """Refuse what the user has no right to do (creatio.md 3: 403, or 500 like nearly everything)."""
+    return CreatioError(status, f"Current user does not have sufficient permissions to {verb} {entity}.")
+
+
+def bad_bytes() -> CreatioError:
+    """Refuse a text as PostgreSQL does: it stores neither U+0000 nor half a surrogate pair."""
+    return database_error('22021: invalid byte sequence for encoding "UTF8": 0x00')
+
+
 def not_found() -> CreatioError:
     """Answer that no row has this id, or that the user may not see it."""
     return CreatioError(404, "Not Found", inner="Resource not found for the segment.", kind=TYPE_ODATA)

@@ -79,7 +79,13 @@ class Reads:
 
     def _compiler(self, entity: Entity) -> Compiler:
         settings = self._switches.current
-        dialect = Dialect(settings.null_lookup_filter == "accept", settings.in_operator, settings.max_node_count, settings.ignore_case)
+        dialect = Dialect(
+            settings.null_lookup_filter == "accept",
+            settings.in_operator,
+            settings.max_node_count,
+            settings.ignore_case,
+            settings.nul_in_text == "accept",
+        )
         return Compiler(self._schema, entity, dialect)
 
     def _condition(self, entity: Entity, query: Query, more: str = "", bound: Sequence[Any] = ()) -> tuple[str, list[Any]]:

@@ -15,7 +15,7 @@ from sandbox.chaos import Rule
 from sandbox.control import Clock, Switches
 from sandbox.creatio.database import Database, StoredRow
 from sandbox.creatio.effects import Effects
-from sandbox.creatio.errors import database_error, not_found
+from sandbox.creatio.errors import bad_bytes, database_error, not_found
 from sandbox.creatio.schema import Column, Entity, Schema
 from sandbox.creatio.settings import CreatioSettings
 from sandbox.creatio.values import Stored, stamp
@@ -32,7 +32,7 @@ _CASCADES = {
     "OrderProduct",
     "ProductPrice",
 }
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\ud800-\udfff]")
 _NORMALISERS: Mapping[str, Callable[[str], str]] = {
     "trim": str.strip,
     "collapse": lambda text: re.sub(r"\s+", " ", text).strip(),
@@ -120,7 +120,7 @@ class Saving:
         return self._database.get(entity.name, row_id) or after
 
     def delete(self, entity: Entity, row_id: str, actor: Actor) -> None:
-        """Delete a row with its details; CreatioError 404 when missing, 500 when another row refers to it."""
+        """Delete a row with its details; CreatioError 404 when missing, 500 when another row refers to it (or its lookup is emptied)."""
         before = self._database.get(entity.name, row_id)
         if before is None:
             raise not_found()
@@ -132,10 +132,14 @@ class Saving:
                 self._effects.after_delete(entity, before, actor)
 
     def _release(self, child: Entity, column: Column, entity: Entity, row_id: str) -> None:
-        some = "" if child.name in _CASCADES else " LIMIT 2"  # one may be the row itself
+        empties = self._switches.current.delete_referenced == "empty" and not column.required
+        some = "" if empties or child.name in _CASCADES else " LIMIT 2"  # one may be the row itself
         rows = self._database.query(f'SELECT "Id" FROM "{child.name}" WHERE "{column.name}" = ?{some}', (row_id,))
         others = [row["Id"] for row in rows if not (child.name == entity.name and row["Id"] == row_id)]
-        if others and child.name not in _CASCADES and self._switches.current.foreign_keys:
+        if empties and child.name not in _CASCADES:
+            for other in others:
+                self._database.update(child.name, other, {column.name: None})
+        elif others and child.name not in _CASCADES and self._switches.current.foreign_keys:
             name = f"FK{child.name}{column.name}"
             raise database_error(
                 f'23503: update or delete on table "{entity.name}" violates foreign key constraint "{name}" on table '
@@ -163,8 +167,8 @@ class Saving:
             if not isinstance(value, str) or column.kind != "text":
                 continue
             text = _normalised(entity, name, value, normalise)
-            if _UNSTORABLE.search(text):
-                raise database_error('22021: invalid byte sequence for encoding "UTF8"')
+            if _UNSTORABLE.search(text) or ("\x00" in text and self._switches.current.nul_in_text == "refuse"):
+                raise bad_bytes()
             if column.length is not None and len(text) > column.length:
                 if self._switches.current.text_overflow == "error":
                     raise database_error(f"22001: value too long for type character varying({column.length})")

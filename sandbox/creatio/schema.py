@@ -89,9 +89,12 @@ class Entity:
 
 @dataclass(frozen=True)
 class Schema:
-    """Hold all objects by name, the values of their lookups, and translations of those by culture."""
+    """Hold all objects by name, the values of their lookups, and translations of those by culture.
 
-    entities: Mapping[str, Entity]
+    An object is replaced by another one of its name when a column comes or goes.
+    """
+
+    entities: dict[str, Entity]
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     translations: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
 

@@ -12,7 +12,7 @@ from sandbox.chaos import Rule
 from sandbox.control import Counts, Switches
 from sandbox.creatio.csdl import csdl, service_document
 from sandbox.creatio.database import Database, StoredRow
-from sandbox.creatio.errors import CreatioError, database_error
+from sandbox.creatio.errors import CreatioError, database_error, no_right
 from sandbox.creatio.query import Query, parse_query
 from sandbox.creatio.reads import Reads, View
 from sandbox.creatio.saving import Actor, Saving
@@ -125,7 +125,9 @@ class Service:
             message = f"No HTTP resource was found that matches the request URI '{call.root}/{call.path}'."
             raise CreatioError(404, message, shape="webapi_missing", inner=name)
         if name in self._switches.current.blocked_sets:
-            raise CreatioError(403, f"Current user does not have sufficient permissions to read {name}.")
+            raise no_right(self._switches.current.right_status, "read", name)
+        if call.method != "GET" and name in self._switches.current.unwritable_sets:
+            raise no_right(self._switches.current.right_status, "change", name)
         return entity
 
     def _on_collection(self, call: Call, entity: Entity, rest: str) -> Answer:
@@ -164,8 +166,7 @@ class Service:
     def _check_changeable(self, entity: Entity, row_id: str) -> None:
         self._reads.visible(entity, row_id)
         if row_id in self._switches.current.locked_ids.get(entity.name, ()):
-            message = f"Current user does not have sufficient permissions to edit the record of {entity.name}."
-            raise CreatioError(403, message)
+            raise no_right(403, "edit the record of", entity.name)
 
     def _on_property(self, call: Call, entity: Entity, row_id: str, rest: str) -> Answer:
         name, _, tail = rest.partition("/")

@@ -55,6 +55,14 @@ class CreatioSettings(BaseModel):
     empty_patch_stamps: bool = Field(default=True, description="whether a PATCH that changes nothing moves ModifiedOn")
     patch_returns_representation: bool = Field(default=False, description="whether Prefer: return=representation is honoured")
     foreign_keys: bool = Field(default=True, description="whether a lookup to a missing row is refused")
+    delete_referenced: Literal["refuse", "empty"] = Field(
+        default="refuse",
+        description="a delete of a row that others refer to: 500, or their lookups are emptied by SQL (their ModifiedOn stays)",
+    )
+    nul_in_text: Literal["refuse", "accept"] = Field(
+        default="refuse",
+        description="U+0000 in a text: 500 as PostgreSQL says it, or kept as SQL Server keeps it",
+    )
     side_effects: bool = Field(default=True, description="whether communications, addresses and names follow each other")
 
     culture: str = Field(default="en-US", description="culture of the API user: language of lookup names")
@@ -66,7 +74,9 @@ class CreatioSettings(BaseModel):
         default_factory=dict,
         description="rows by entity that the API user may read but not change or delete (403)",
     )
-    blocked_sets: list[str] = Field(default_factory=list, description="entity sets refused with 403")
+    blocked_sets: list[str] = Field(default_factory=list, description="entity sets that the API user has no right to read")
+    unwritable_sets: list[str] = Field(default_factory=list, description="entity sets that the API user may read but not change")
+    right_status: Literal[403, 500] = Field(default=403, description="status of an answer that says that a right is missing")
     delete_log: list[str] = Field(
         default_factory=lambda: ["Account", "Contact"],
         description="objects whose deletes are logged (8.3.2+)",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from sandbox.creatio.errors import CreatioError, bad_query, flat_lookup, no_property
+from sandbox.creatio.errors import CreatioError, bad_bytes, bad_query, flat_lookup, no_property
 from sandbox.creatio.schema import Column, Entity, Schema
 from sandbox.creatio.values import EMPTY_GUID, read_moment, stamp
 from sandbox.filters import And, Call, Compare, FilterError, Items, Literal, Node, Not, Or, Path, parse
@@ -38,6 +38,7 @@ class Dialect:
     in_operator: bool = False
     max_nodes: int = 100
     ignore_case: bool = False
+    nul: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ class Compiler:
             case Path():
                 return self._path(node)
             case Literal():
+                if not self.dialect.nul and "\x00" in str(node.value):
+                    raise bad_bytes()
                 return _literal(node)
             case Call():
                 return self._call(node)

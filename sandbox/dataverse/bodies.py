@@ -48,6 +48,8 @@ class BodyReader:
             )
         if column is None or not self._visible(column):
             raise faults.invalid_property(table.entity_set, table.name, name)
+        if isinstance(value, str) and "\x00" in value and self.organization.switches.current.nul_in_text == "refuse":
+            raise faults.payload(table.entity_set, "System.ArgumentException: '\\0', hexadecimal value 0x00, is an invalid character.")
         if self._writable(column):
             changes[name] = values.encode(table, column, value)
 

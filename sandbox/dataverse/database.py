@@ -77,7 +77,8 @@ class Database:
 
     def define(self, table: Table) -> None:
         """Create the SQL table and its indexes unless they exist."""
-        columns = ", ".join(_declaration(column) for column in table.columns.values() if column.name != table.primary_id)
+        others = [column for column in table.columns.values() if column.name != table.primary_id]
+        columns = ", ".join(text for column in others for _, text in _declarations(column))
         name = quoted(table.name)
         self.query(f"CREATE TABLE IF NOT EXISTS {name} ({quoted(table.primary_id)} TEXT PRIMARY KEY, {columns})")
         for column in table.columns.values():
@@ -98,8 +99,26 @@ class Database:
         self.query(f"CREATE INDEX IF NOT EXISTS {quoted(f'{table.name}.{key}')} ON {quoted(table.name)} ({parts})")
 
     def add_column(self, table: Table, column: Column) -> None:
-        """Add the SQL column of a new column."""
-        self.query(f"ALTER TABLE {quoted(table.name)} ADD COLUMN {_declaration(column)}")
+        """Add the SQL columns of a new column; the table keeps those of columns that were removed."""
+        present = {row["name"] for row in self.query(f"PRAGMA table_info({quoted(table.name)})")}
+        for name, declaration in _declarations(column):
+            if name not in present:
+                self.query(f"ALTER TABLE {quoted(table.name)} ADD COLUMN {declaration}")
+
+    def empty_column(self, table: Table, column: Column) -> None:
+        """Empty a column of all rows; no version moves."""
+        assignments = ", ".join(f"{quoted(name)} = NULL" for name in column.stored)
+        self.query(f"UPDATE {quoted(table.name)} SET {assignments}")
+
+    def snapshot(self) -> sqlite3.Connection:
+        """Return a copy of everything."""
+        copy = sqlite3.connect(":memory:", check_same_thread=False)
+        self._connection.backup(copy)
+        return copy
+
+    def restore(self, copy: sqlite3.Connection) -> None:
+        """Put a copy in place of everything, the version counter and the deletions with it."""
+        copy.backup(self._connection)
 
     def version(self) -> int:
         """Return the highest row version given out so far."""
@@ -171,6 +190,7 @@ class Database:
         return [dict(row) for row in found]
 
 
-def _declaration(column: Column) -> str:
+def _declarations(column: Column) -> list[tuple[str, str]]:
+    """Return the SQL columns of a column, each with its declaration."""
     kind = _SQL_TYPES.get(column.type, "INTEGER" if column.options else "TEXT")
-    return ", ".join(f"{quoted(name)} {kind if name == column.name else 'TEXT'}" for name in column.stored)
+    return [(name, f"{quoted(name)} {kind if name == column.name else 'TEXT'}") for name in column.stored]

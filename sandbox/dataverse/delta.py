@@ -30,9 +30,18 @@ class DeltaToken:
     version: int
     moment: str
 
+    @property
+    def seconds(self) -> float:
+        """Return when it was told, since the epoch."""
+        return datetime.strptime(self.moment, _TIME_FORMAT).replace(tzinfo=UTC).timestamp()
+
     def option(self) -> str:
         """Write the ``$deltatoken`` option of a delta link."""
         return "$deltatoken=" + quote(f"{self.version}!{self.moment}", safe="")
+
+
+def _expired() -> Fault:
+    return Fault(400, "0x80044352", "Version stamp associated with the client has expired. Please perform a full sync.")
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ class ChangeReader:
     def continue_changes(self, table: Table, query: Query) -> dict[str, Any]:
         """Answer a nextLink of a tracked read, first or later."""
         cookie = read_cookie(query.get("$skiptoken") or "")
+        self._check_restores(DeltaToken(int(cookie.state["version"]), str(cookie.state["moment"])))
         if "since" not in cookie.state:
             return self.start(table, query)
         return self._changes(table, query, int(cookie.state["since"]), cookie)
@@ -124,16 +134,23 @@ class ChangeReader:
         """Read a token; raise for a malformed, foreign or expired one."""
         organization = self.reader.organization
         match = _TOKEN.fullmatch(text)
-        if match is None or int(match["version"]) > organization.database.version():
+        if match is None:
             raise faults.invalid_argument(f"The delta token '{text}' is not valid for this organization.")
-        moment = datetime.strptime(match["time"], _TIME_FORMAT).replace(tzinfo=UTC).timestamp()
-        if organization.now() - moment > organization.switches.current.change_tracking_expiry_seconds:
-            raise Fault(
-                400,
-                "0x80044352",
-                "Version stamp associated with the client has expired. Please perform a full sync.",
-            )
-        return DeltaToken(int(match["version"]), match["time"])
+        token = DeltaToken(int(match["version"]), match["time"])
+        self._check_restores(token)
+        if token.version > organization.database.version():
+            raise faults.invalid_argument(f"The delta token '{text}' is not valid for this organization.")
+        if organization.now() - token.seconds > organization.switches.current.change_tracking_expiry_seconds:
+            raise _expired()
+        return token
+
+    def _check_restores(self, token: DeltaToken) -> None:
+        """Refuse what was handed out after the backup that was brought back later: that version never was [memory].
+
+        Tokens tell whole seconds: one of the second of the restore is refused too, which costs its client a full read and loses nothing.
+        """
+        if any(token.seconds <= at and token.version > version for at, version in self.reader.organization.restores):
+            raise _expired()
 
     def _first_cookie(self) -> Cookie:
         now = self._now()

@@ -12,6 +12,7 @@ from sandbox.dataverse import rules, values
 from sandbox.dataverse.database import Row, quoted
 from sandbox.dataverse.definitions import Table
 from sandbox.dataverse.faults import Fault
+from sandbox.dataverse.merging import merge
 from sandbox.dataverse.organization import Organization
 from sandbox.dataverse.writes import Writer
 
@@ -101,7 +102,7 @@ class Desk:
         """Merge two rows as a user does and return the loser."""
         table = self._table(entity)
         with _refusing():
-            self._writer(user).merge(table, winner.lower(), loser.lower())
+            merge(self._writer(user), table, winner.lower(), loser.lower(), {})
         return self._shown(table, loser)
 
     def rows(self, entity: str, limit: int | None, offset: int) -> tuple[list[ControlRow], int]:

@@ -8,6 +8,7 @@ from typing import Any
 from sandbox import filters
 from sandbox.dataverse import faults
 from sandbox.dataverse.addresses import Segment
+from sandbox.dataverse.columns import add_column, remove_column
 from sandbox.dataverse.database import quoted
 from sandbox.dataverse.definition_shapes import (
     BASE_PROPERTIES,
@@ -201,6 +202,9 @@ def _change(organization: Organization, operation: Operation, segments: Sequence
             return _put_table(organization, operation, table)
         case ["Attributes"], "POST":
             return _add_column(organization, operation, table)
+        case ["Attributes"], "DELETE":
+            remove_column(organization, table, _column_of(table, segments[1].key), custom_only=True)
+            return Reply(204)
         case ["Keys"], "POST":
             return _add_key(organization, operation, table)
         case ["Keys"], "DELETE":
@@ -209,6 +213,14 @@ def _change(organization: Organization, operation: Operation, segments: Sequence
             return Reply(204)
         case _:
             raise Fault(405, "0x0", f"The requested resource does not support http method '{operation.method}'.")
+
+
+def _column_of(table: Table, key: str | None) -> str:
+    match = re.fullmatch(r"LogicalName='(\w+)'", key or "")
+    for column in table.columns.values():
+        if (match and column.name == match[1]) or fixed_id("column", table.name, column.name) == (key or "").lower():
+            return column.name
+    raise Fault(404, "0x80060888", f"Could not find an item of Attributes with the key '{key}'.")
 
 
 def _put_table(organization: Organization, operation: Operation, table: Table) -> Reply:
@@ -248,8 +260,7 @@ def _add_column(organization: Organization, operation: Operation, table: Table) 
         precision=body.get("Precision"),
         custom=True,
     )
-    organization.database.add_column(table, column)
-    organization.redefine(table.with_column(column))
+    add_column(organization, table, column)
     delay = organization.switches.current.customization_delay_seconds
     organization.visible_at[table.name, name] = organization.now() + delay
     return _created(operation, table, "Attributes", fixed_id("column", table.name, name))

@@ -87,6 +87,13 @@ def invalid_argument(message: str) -> Fault:
     return Fault(400, "0x80040203", message)
 
 
+def no_privilege(verb: str, table: str, schema_name: str, user_id: str) -> Fault:
+    """Build the 403 for a privilege that the calling user lacks (dataverse.md 8)."""
+    privilege = f"prv{verb}{schema_name}"
+    text = f"Principal user (Id={user_id}, type=8) is missing {privilege} privilege on entity '{table}' (LocalizedName='{schema_name}')."
+    return Fault(403, "0x80040220", text)
+
+
 def stale_version() -> Fault:
     """Build the 412 for an ``If-Match`` that names another version (dataverse.md 5)."""
     return Fault(

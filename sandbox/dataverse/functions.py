@@ -5,15 +5,18 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sandbox.dataverse import faults
+from sandbox.dataverse import faults, values
 from sandbox.dataverse.addresses import Segment
-from sandbox.dataverse.definitions import fixed_id
+from sandbox.dataverse.definitions import Table, fixed_id
 from sandbox.dataverse.entity_definitions import publish, reactivate_key
 from sandbox.dataverse.faults import Fault
+from sandbox.dataverse.merging import merge
 from sandbox.dataverse.messages import Operation, Reply, json_reply
 from sandbox.dataverse.organization import BUSINESS_UNIT_ID, ORGANIZATION_ID, Organization
+from sandbox.dataverse.privileges import check_privilege
 from sandbox.dataverse.queries import Preferences, read_query
 from sandbox.dataverse.reads import Reader
+from sandbox.dataverse.writes import Writer
 
 
 def _only(operation: Operation, method: str) -> None:
@@ -87,8 +90,32 @@ def _reactivate(organization: Organization, operation: Operation, _segment: Segm
     return Reply(204)
 
 
+def _merge(organization: Organization, operation: Operation, _segment: Segment) -> Reply:
+    """Merge one row into another of its table (body and answer: [memory])."""
+    _only(operation, "POST")
+    body = operation.json("Merge")
+    target, subordinate = (_row_of(organization, body, name) for name in ("Target", "Subordinate"))
+    if target[0] != subordinate[0]:
+        raise faults.invalid_argument("Target and Subordinate must be rows of one table.")
+    check_privilege(organization, target[0], "Write", operation.user_id)
+    content = body.get("UpdateContent") or {}
+    merge(Writer(organization, operation.user_id, operation.normalisation), target[0], target[1], subordinate[1], content)
+    return Reply(204, writes=2)
+
+
+def _row_of(organization: Organization, body: Mapping[str, Any], name: str) -> tuple[Table, str]:
+    given = body.get(name)
+    kind = str(given.get("@odata.type", "")) if isinstance(given, dict) else ""
+    table = organization.tables.get(kind.lstrip("#").removeprefix("Microsoft.Dynamics.CRM."))
+    row_id = values.guid(given.get(table.primary_id)) if table is not None and isinstance(given, dict) else None
+    if table is None or row_id is None:
+        raise faults.invalid_argument(f"The parameter '{name}' needs '@odata.type' of a table, and the id of a row.")
+    return table, row_id
+
+
 UNBOUND: Mapping[str, Callable[[Organization, Operation, Segment], Reply]] = {
     "WhoAmI": _who_am_i,
+    "Merge": _merge,
     "RetrieveTotalRecordCount": _total_record_count,
     "sdkmessagefilters": _message_filters,
     "PublishXml": _publish,

@@ -14,6 +14,7 @@ from sandbox.dataverse.entity_definitions import answer_definitions
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.messages import Operation, Reply, error_reply, json_reply
 from sandbox.dataverse.organization import Organization
+from sandbox.dataverse.privileges import check_privilege
 from sandbox.dataverse.queries import read_query
 from sandbox.dataverse.reads import Reader
 from sandbox.dataverse.rendering import etag
@@ -22,6 +23,7 @@ from sandbox.dataverse.writes import Writer
 
 MAX_URL = 32_768
 MAX_URL_IN_BATCH = 65_536
+_VERBS = {"GET": "Read", "POST": "Create", "PATCH": "Write", "PUT": "Write", "DELETE": "Delete"}
 _MESSAGE_PREFIX = "Microsoft.Dynamics.CRM."
 
 
@@ -47,6 +49,7 @@ def _route(organization: Organization, operation: Operation) -> Reply:
     if unbound is not None and len(segments) == 1:
         return unbound(organization, operation, first)
     table = organization.table_of_set(first.name)
+    check_privilege(organization, table, _VERBS.get(operation.method, "Read"), operation.user_id)
     target = _Target(organization, operation, table)
     if first.key is None:
         return target.collection(segments[1:])

@@ -41,6 +41,8 @@ class Organization:
     tables: dict[str, Table] = field(default_factory=load_tables)
     visible_at: dict[tuple[str, str], float] = field(default_factory=dict)
     valid_tokens_from: float = 0.0
+    restores: list[tuple[float, int]] = field(default_factory=list)
+    """When a backup was brought back, and the row version that it ends with."""
 
     def now(self) -> float:
         """Return the server's time in seconds since the epoch."""
@@ -58,12 +60,13 @@ class Organization:
         self.database.query("INSERT OR REPLACE INTO _definition VALUES (?, ?)", [table.name, definition])
 
     def restore_definitions(self) -> None:
-        """Take up the custom columns and keys that were made in an earlier run on the same file."""
+        """Take up the custom columns and keys as they were at the end of an earlier run on the same file."""
         for name, text in self.database.query("SELECT entity, definition FROM _definition"):
             kept, table = json.loads(text), self.tables[name]
-            columns = {raw["name"]: Column(**raw) for raw in kept["columns"] if raw["name"] not in table.columns}
+            shipped = {name: column for name, column in table.columns.items() if not column.custom}
+            columns = {raw["name"]: table.columns.get(raw["name"]) or Column(**raw) for raw in kept["columns"]}
             keys = tuple(Key(**{**raw, "columns": tuple(raw["columns"])}) for raw in kept["keys"])
-            self.tables[name] = replace(table, columns={**table.columns, **columns}, keys=keys)
+            self.tables[name] = replace(table, columns={**shipped, **columns}, keys=keys)
 
     def table_of_set(self, entity_set: str) -> Table:
         """Find a table by its case-sensitive entity set name; raise the 404 of an unknown segment."""

@@ -9,13 +9,14 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from sandbox.chaos import Chaos, fired
-from sandbox.control import Clock, Counts, Panel, Refused, controlled
+from sandbox.control import Clock, Counts, Panel, control_route, controlled
+from sandbox.control_estate import estate_routes
 from sandbox.dataverse.addresses import API_ROOT
 from sandbox.dataverse.batch import Batch
 from sandbox.dataverse.desk import Desk
+from sandbox.dataverse.estate import DataverseEstate
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.limits import Limits
 from sandbox.dataverse.messages import JSON_TYPE, Operation, Reply, error_body, error_reply, service_headers
@@ -176,14 +177,9 @@ def create_app(
     organization = open_organization(database, settings or Settings(), client_id, clock)
     desk = Desk(organization)
 
-    async def merge(request: Request) -> Response:
+    async def merge(request: Request) -> Any:
         body = await request.json()
-        try:
-            answer: dict[str, Any] = {"row": desk.merge(body["entity"], body["winner"], body["loser"], body.get("user"))}
-            status = 200
-        except Refused as refused:
-            answer, status = {"error": str(refused)}, refused.status
-        return Response(to_json(answer), status, media_type="application/json")
+        return {"row": desk.merge(body["entity"], body["winner"], body["loser"], body.get("user"))}
 
     panel = Panel(
         name="dataverse",
@@ -192,7 +188,7 @@ def create_app(
         chaos=Chaos(own_kinds=OWN_KINDS),
         clock=clock,
         dumps=to_json,
-        extra_routes=(Route("/merge", merge, methods=["POST"]),),
+        extra_routes=(control_route("/merge", "POST", merge, to_json), *estate_routes(DataverseEstate(organization), to_json)),
     )
     front = Front(organization, token_key, panel.counts)
     return controlled(front, panel, _label, _render, lambda: revoke_all(organization))

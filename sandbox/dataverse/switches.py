@@ -20,6 +20,14 @@ class Settings(BaseModel):
     """What happens to columns in a body that can't be written: the real server ignores most of them."""
     failed_batch_parts: Literal["all", "failing"] = "all"
     """What a failed batch's reply holds: every operation that ran, or the failing one only (both were reported)."""
+    unreadable_tables: frozenset[str] = frozenset()
+    """Tables on which the application user lacks the read privilege: 403 0x80040220."""
+    unwritable_tables: frozenset[str] = frozenset()
+    """Tables on which it lacks the privileges to create, change and delete."""
+    account_contacts: Literal["delete", "unlink"] = "delete"
+    """What becomes of the contacts of an account that is deleted: the shipped relationship deletes them [memory], a changed one unlinks."""
+    nul_in_text: Literal["refuse", "accept"] = "accept"
+    """U+0000 in a text: kept as SQL Server keeps it, or refused by the XML in between [memory for both]."""
     bulk_tables: frozenset[str] = BULK_TABLES
     """Tables that take CreateMultiple, UpdateMultiple and UpsertMultiple."""
     request_limit: int = Field(default=1_000_000, ge=1)

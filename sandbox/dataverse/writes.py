@@ -70,7 +70,7 @@ class Writer:
     def update(self, table: Table, row_id: str, body: Mapping[str, Any], ignored: frozenset[str] = frozenset()) -> None:
         """Update a row that exists; `ignored` are key columns of the URL, which the body can't change."""
         with self.organization.database.transaction():
-            before = self._existing(table, row_id)
+            before = self.existing(table, row_id)
             changes = {name: value for name, value in self._read(table, "update", body).items() if name not in ignored}
             self.change(table, before, changes)
 
@@ -82,29 +82,17 @@ class Writer:
         self.organization.database.update(table, before, changes)
 
     def delete(self, table: Table, row_id: str) -> None:
-        """Delete a row; lookups to it are emptied, contacts of an account go with it."""
+        """Delete a row; lookups to it are emptied, contacts of an account go with it or are unlinked too."""
         with self.organization.database.transaction():
-            before = self._existing(table, row_id)
-            if table.name == "account":
+            before = self.existing(table, row_id)
+            if table.name == "account" and self.organization.switches.current.account_contacts == "delete":
                 self._delete_contacts(row_id)
             for other in self.organization.tables.values():
                 self._unlink(other, table, row_id)
             self.organization.database.delete(table, before)
 
-    def merge(self, table: Table, winner_id: str, loser_id: str) -> None:
-        """Merge two rows as the app does: the loser is deactivated and points to the winner, its children move over."""
-        with self.organization.database.transaction():
-            winner, loser = self._existing(table, winner_id), self._existing(table, loser_id)
-            for other, name in (("account", "parentaccountid"), ("contact", "parentcustomerid")):
-                child_table = self.organization.tables[other]
-                sql = f"SELECT * FROM {quoted(other)} WHERE {quoted(name)} = ?"
-                for child in self.organization.database.query(sql, [loser_id]):
-                    self.change(child_table, dict(child), {name: winner_id})
-            self.change(table, winner, {})
-            loser = self._existing(table, loser_id)
-            self.change(table, loser, {"masterid": winner_id, "merged": 1, "statecode": 1, "statuscode": 2})
-
-    def _existing(self, table: Table, row_id: str) -> Row:
+    def existing(self, table: Table, row_id: str) -> Row:
+        """Return a row that must be there; raise the 404 of one that is not."""
         found = self.organization.database.get(table, row_id)
         if found is None:
             raise faults.missing_row(table.name, row_id)
