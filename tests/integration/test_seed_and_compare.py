@@ -1,5 +1,6 @@
 """The seed is hard but valid, and the comparison that ends the demo sees what differs."""
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +13,10 @@ from sandbox.seed import seed
 from sandbox.serve import running
 from shared.core.binding import Binding, BindingState
 from shared.core.records import Side
-from tests.unit.mapped_world import account_context, mappings
+from tests.unit.mapped_world import flow_context, mappings
 
 FLOW = "sales.account"
+PEOPLE = "sales.contact"
 
 
 @pytest.fixture
@@ -30,38 +32,39 @@ async def sides():
 class Described:
     """A system that only tells its metadata."""
 
-    def __init__(self, side):
-        self._side = side
+    def __init__(self, flow, side):
+        self._flow, self._side = flow, side
 
     async def describe(self, entity, columns, options):
-        return account_context().entities[self._side]
+        return flow_context(self._flow).entities[self._side]
 
     async def users(self):
         return {}
 
 
-def services_of(pairs):
-    """Return what the comparison asks of the app: metadata and the given pairs of ids."""
-    bindings = {left: Binding(FLOW, BindingState.BOUND, left, right) for left, right in pairs}
-    other = {binding.dynamics_id: binding for binding in bindings.values()}
+def services_of(pairs, ended):
+    """Return what the comparison asks of the app: metadata, and the pairs of ids that each flow has bound, or bound once."""
+    bindings = [Binding(flow, BindingState.BOUND, *ids) for flow, found in pairs.items() for ids in found]
+    bindings += [Binding(flow, BindingState.ENDED, *ids) for flow, found in ended.items() for ids in found]
 
     async def read(flow, side, ids):
-        kept = bindings if side is Side.CREATIO else other
-        return {key: kept[key] for key in ids if key in kept}
+        return {binding.id_on(side): binding for binding in bindings if binding.flow == flow and binding.id_on(side) in ids}
 
     flows = mappings().flows
     return SimpleNamespace(
         mapping=lambda flow: flows[flow],
         mappings=mappings(),
         keyring=None,
+        clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         ledger=SimpleNamespace(bindings=read),
-        system=lambda mapping, side: Described(side),
+        system=lambda mapping, side: Described(mapping.flow, side),
     )
 
 
-async def compared(sides, pairs):
-    """Compare both stand-ins under the account mapping."""
-    return await compare(services_of(pairs), FLOW, sides.controls[Side.CREATIO], sides.controls[Side.DYNAMICS])
+async def compared(sides, pairs, *, flow=FLOW, accounts=(), ended=()):
+    """Compare both stand-ins under a flow's mapping; `pairs` and `ended` are that flow's, `accounts` what the account flow has bound."""
+    services = services_of({FLOW: accounts, flow: pairs}, {flow: ended})
+    return await compare(services, flow, sides.controls[Side.CREATIO], sides.controls[Side.DYNAMICS])
 
 
 async def one_pair(sides, **changes):
@@ -75,7 +78,7 @@ async def one_pair(sides, **changes):
 async def test_an_equal_pair_has_no_difference(sides) -> None:
     """Equal under the mapping is equal: another spelling of a phone, an absent credit stop, an owner without partner."""
     found = await compared(sides, [await one_pair(sides)])
-    assert (found.records, found.fields, found.differences) == (1, 27, ())
+    assert (found.records, found.fields, found.differences) == (1, 28, ())
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,78 @@ async def test_a_record_without_partner_is_a_difference(sides) -> None:
     left, right = await one_pair(sides)
     found = await compared(sides, [])
     assert set(found.differences) == {Difference(f"creatio {left}", ""), Difference(f"dynamics {right}", "")}
+
+
+async def employed(sides, **changes):
+    """Put one person with an account on both sides, equal but for the changes of the Dynamics row; return both pairs of ids."""
+    account = await one_pair(sides)
+    creatio, dynamics = sides.controls[Side.CREATIO], sides.controls[Side.DYNAMICS]
+    types = {row["Name"]: row["Id"] for row in await creatio.rows("ContactType")}
+    for user in await creatio.rows("Contact"):
+        await creatio.edit("Contact", user["Id"], {"TypeId": types["Employee"]})
+    known = {"BirthDate": "1952-02-29T00:00:00Z", "DoNotUseCall": True, "AccountId": account[0], "MobilePhone": "+49 (170) 1"}
+    (left,) = await creatio.seed("Contact", [{"Name": "Juan de la Fuente", **known}])
+    row = {
+        "firstname": "Juan",
+        "lastname": "de la Fuente",
+        "birthdate": "1952-02-29",
+        "donotphone": True,
+        "parentcustomerid": account[1],
+        "mobilephone": "+49-170-1",
+        "tandem_creatioid": left,
+    }
+    (right,) = await dynamics.seed("contact", [{**row, **changes}])
+    return account, (left, right)
+
+
+async def test_an_equal_person_has_no_difference(sides) -> None:
+    """A name that Dynamics parts otherwise, another spelling of a phone, and the account on both sides are no differences."""
+    account, person = await employed(sides)
+    found = await compared(sides, [person], flow=PEOPLE, accounts=[account])
+    assert (found.records, found.fields, found.differences) == (1, 24, ())
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"lastname": "de la Fuentes"}, "Name=firstname,middlename,lastname"),
+        ({"birthdate": "1952-02-28"}, "BirthDate=birthdate"),
+        ({"donotphone": False}, "DoNotUseCall=donotphone"),
+        ({"mobilephone": "+49-170-2"}, "MobilePhone=mobilephone"),
+        ({"parentcustomerid": None}, "AccountId=parentcustomerid_account"),
+        ({"gendercode": 2}, "GenderId=gendercode"),
+    ],
+)
+async def test_every_difference_of_a_person_is_seen(sides, change, field) -> None:
+    """One fact about a person that was changed behind the app's back is found, and nothing else is."""
+    account, person = await employed(sides, **change)
+    found = await compared(sides, [person], flow=PEOPLE, accounts=[account])
+    assert [difference.field for difference in found.differences] == [field]
+
+
+async def test_a_person_under_another_person_has_no_account(sides) -> None:
+    """A contact that hangs on a contact in Dynamics differs from one with an account in Creatio, even if the two ids were the same."""
+    account, person = await employed(sides, parentcustomerid__type="contact")
+    found = await compared(sides, [person], flow=PEOPLE, accounts=[account])
+    assert [(difference.field, difference.dynamics) for difference in found.differences] == [("AccountId=parentcustomerid_account", None)]
+
+
+async def test_employees_are_no_difference(sides) -> None:
+    """Creatio's own people are out of the flow's scope and rightly in Creatio only; a customer must have a partner."""
+    account, person = await employed(sides)
+    creatio = sides.controls[Side.CREATIO]
+    types = {row["Name"]: row["Id"] for row in await creatio.rows("ContactType")}
+    assert types["Employee"] in {row["TypeId"] for row in await creatio.rows("Contact")}
+    (customer,) = await creatio.seed("Contact", [{"Name": "Carla Customer", "TypeId": types["Customer"]}])
+    found = await compared(sides, [person], flow=PEOPLE, accounts=[account])
+    assert found.differences == (Difference(f"creatio {customer}", ""),)
+
+
+async def test_the_survivor_of_a_delete_is_no_difference(sides) -> None:
+    """A record whose binding has ended is in one system only by right, and is not compared."""
+    pair = await one_pair(sides, numberofemployees=6)
+    found = await compared(sides, [], ended=[pair])
+    assert (found.records, found.differences) == (0, ())
 
 
 async def test_the_seed_is_what_was_promised(sides) -> None:
