@@ -26,11 +26,11 @@ def most_deletes(bound: int) -> int:
 def admit(count: DeleteCount, keys: Collection[str], now: datetime, most: int) -> tuple[DeleteCount, frozenset[str]]:
     """Count deletes before they are sent; return the new count and the keys that may be sent.
 
-    A delete that was counted within the day is sent again without being counted twice; an approved one is not counted at all. When the
-    others together would be too many, none of them is admitted: an accident is not half carried over.
+    A delete that was counted within the day is sent again without being counted twice. When the others together would be too many, none
+    of them is admitted: an accident is not half carried over.
     """
     sent = {key: at for key, at in count.sent.items() if now - at < _DAY}
-    known = {key for key in keys if key in sent or key in count.approved}
+    known = {key for key in keys if key in sent}
     fresh = {key for key in keys if key not in known}
     if fresh and len(sent) + len(fresh) <= most:
         sent |= dict.fromkeys(fresh, now)

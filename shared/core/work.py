@@ -135,12 +135,11 @@ class Census:
 
 @dataclass(frozen=True)
 class DeleteCount:
-    """The deletes of a flow in the last day, counted before they are sent, and those that a person approved (law 10)."""
+    """The deletes of a flow in the last day, counted before they are sent (law 10)."""
 
     flow: str
     sent: Mapping[str, datetime] = field(default_factory=dict)
     """By `<side of the survivor>:<its id>`."""
-    approved: tuple[str, ...] = ()
     etag: str | None = None
 
 
@@ -346,7 +345,7 @@ class Message(BaseModel):
 class PollMessage(BaseModel):
     """The body of a message on `polls`: work on one side of a flow that is too long for a timer's slice.
 
-    `position` is the key from which a walk goes on, `number` that of its next batch; `kind` and `dry` say what its batches are.
+    `position` is the place from which a walk goes on; `kind` and `dry` say what its batches are.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -359,7 +358,6 @@ class PollMessage(BaseModel):
     kind: RunKind = RunKind.SCHEDULED
     dry: bool = False
     position: str = ""
-    number: int = Field(default=0, ge=0)
     traceparent: str = ""
 
 

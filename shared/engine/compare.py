@@ -21,7 +21,7 @@ from shared.engine.services import Services
 from shared.engine.stop import stop_flow
 
 _MOST_ABSENT = 500
-"""So many absent records are looked into at a time: more are left for the next compare, and no more could be deleted in a day anyway."""
+"""So many absent records are kept for the next compare to confirm; the others have their turn later."""
 
 
 @dataclass
@@ -55,6 +55,7 @@ class Compare:
             absent = await self._absent(mapping, side, known, shown)
             before = state.censuses.get((mapping.flow, side))
             gone = await self._confirmed(mapping, side, absent, before)
+            left = self._to_look_for(absent, gone, before)
         except Denied as error:
             await stop_flow(services, settings, error)
             return
@@ -65,7 +66,7 @@ class Compare:
         if found:
             gate = PollMessage(v=MESSAGE_VERSION, flow=mapping.flow, side=side, run=message.run, task=Task.GATE)
             await services.queues.send("polls", gate)
-        await self._keep(mapping, side, before, [record_id for record_id in absent if record_id not in set(gone)])
+        await self._keep(mapping, side, before, left)
         facts = {"shown": len(shown), "found": found, "absent": len(absent), "deleted": len(gone)}
         services.events("side_compared", flow=mapping.flow, side=side.value, **{name: float(number) for name, number in facts.items()})
 
@@ -107,9 +108,14 @@ class Compare:
             looked_for = one.state in (BindingState.BOUND, BindingState.ENDED) and side not in one.gone
             if record_id and looked_for and record_id in known.ids and record_id not in shown:
                 absent.append(record_id)
-                if len(absent) >= _MOST_ABSENT:
-                    break
         return absent
+
+    def _to_look_for(self, absent: Sequence[str], gone: Sequence[str], before: Census | None) -> list[str]:
+        """Return the absent records that the next compare looks for: first those not looked for yet, so that none is left out for ever."""
+        looked_for, done = set(before.absent if before else ()), set(gone)
+        left = [record_id for record_id in absent if record_id not in done]
+        left.sort(key=lambda record_id: record_id in looked_for)
+        return left[:_MOST_ABSENT]
 
     async def _confirmed(self, mapping: Mapping, side: Side, absent: Sequence[str], before: Census | None) -> list[str]:
         """Return the absent records that are deleted for sure (law 10)."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import ConfigError
 from shared.core.records import Side
-from shared.core.work import BATCH_SIZE, Batch, BatchItem, HeldDelete, Pin, RunKind
+from shared.core.work import BATCH_SIZE, Batch, BatchItem, Pin, RunKind
 from shared.engine.environment import pin_name
 from shared.engine.gate import held_batches, release
 from shared.engine.jobs import DELETE, REOPEN
@@ -46,7 +46,6 @@ class Decide:
         """Let held deletes be carried over, all of them or those of the named records (ids of the deleted ones); return how many."""
         self._services.mapping(flow)
         held = [one for one in await self._services.ledger.held_deletes(flow) if records is None or one.record_id in records]
-        await self._approve(flow, held)
         for side in Side:
             items = [BatchItem(one.record_id, deleted=True, decisions={"": DELETE}) for one in held if one.side is side]
             await self._send(flow, side, items)
@@ -76,13 +75,6 @@ class Decide:
         await self._services.ledger.save_pin(replace(pin, value=name, at=self._services.clock()))
         self._services.events("environment_accepted", system=system)
         return name
-
-    async def _approve(self, flow: str, held: Sequence[HeldDelete]) -> None:
-        keys = [f"{one.side.other.value}:{one.twin_id}" for one in held]
-        count = await self._services.ledger.delete_count(flow)
-        approved = tuple(dict.fromkeys([*count.approved, *keys]))
-        if approved != count.approved:
-            await self._services.ledger.save_delete_count(replace(count, approved=approved))
 
     async def _binding(self, flow: str, record_id: str) -> Binding:
         for side in Side:

@@ -64,7 +64,9 @@ class Delete:
                 done.append(job)  # nothing survives, or the delete was Tandem's own and crosses no further flow
             elif work.mapping.on_delete not in ("deactivate", "delete"):
                 writes.append(job)
-            elif job.decided != DELETE and unsynced(desk, job.binding, work.side.other, twin):
+            elif job.decided == DELETE:
+                writes.append(job)  # a person said so: neither asked again nor counted
+            elif unsynced(desk, job.binding, work.side.other, twin):
                 job.conflicts[""] = ("delete.meets_edits", ())
                 await self._wait(work, job)
             else:

@@ -70,32 +70,33 @@ class Walk:
         services = self._services
         deadline = services.clock() + services.limits.poll_slice
         position: str | None = message.position or None
-        number = message.number
         while True:
             page = await services.ledger.scan_bindings(message.flow, position)
-            number = await self._enqueue(message, page, number)
+            await self._enqueue(message, page)
             position = page.following
             if position is None:
                 await self._walked(message)
                 return
             if services.clock() >= deadline:
-                await services.queues.send("polls", message.model_copy(update={"position": position, "number": number}))
+                await services.queues.send("polls", message.model_copy(update={"position": position}))
                 return
 
-    async def _enqueue(self, message: PollMessage, page: BoundPage, number: int) -> int:
-        """Send the bound records of a page; batch ids are numbered, so that a repeated message does not count anything twice."""
+    async def _enqueue(self, message: PollMessage, page: BoundPage) -> None:
+        """Send the bound records of a page.
+
+        A batch is named after its first record, so that a repeated message makes the same batches again; where a binding came or went
+        meanwhile some records are in two of them, and none is left out.
+        """
         now = self._services.clock()
         ids = [record_id for one in page.bound if one.state is BindingState.BOUND and (record_id := one.id_on(message.side))]
         for start in range(0, len(ids), BATCH_SIZE):
             items = [BatchItem(record_id) for record_id in ids[start : start + BATCH_SIZE]]
-            batch_id = f"{message.run}-{number:06d}"
-            number += 1
+            batch_id = f"{message.run}-{items[0].id}"
             batch = Batch(batch_id, message.flow, message.side, message.run, message.kind, items, now, touched=now, dry=message.dry)
             try:
                 await send_batches(self._services, [batch])
             except Stale:
                 continue  # an earlier delivery of the message made it; `watch` sends it again if it got no further
-        return number
 
     async def _walked(self, message: PollMessage) -> None:
         state = await self._services.ledger.poll_state()

@@ -137,8 +137,8 @@ class FakeSystem:
         if position is not None and self.expired:
             self.expired = False
             raise Stale(f"{self.name}.delta_expired")
-        after = int(position or 0)
-        changed = sorted((r.sequence, Change(i, r.stamp)) for i, r in self.records.items() if r.sequence > after and i not in self.hidden)
+        after = -1 if position is None else int(position)
+        changed = [(r.sequence, Change(i, r.stamp)) for i, r in self.records.items() if r.sequence > after and i not in self.hidden]
         gone = sorted(
             (at, Change(i, None, deleted=True)) for i, at in self.deleted.items() if at > after and self.tells_deletes and position
         )

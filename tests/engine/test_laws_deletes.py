@@ -250,6 +250,18 @@ async def test_law_10_a_reappeared_record_can_be_left_ended(world):
     assert twin in world.dynamics.records
 
 
+async def test_law_10_a_record_that_stays_unclear_does_not_keep_others_from_being_looked_for(world, monkeypatch):
+    """With room for one absent record at a time, a hidden one takes turns with a deleted one, whose delete is carried over."""
+    monkeypatch.setattr("shared.engine.compare._MOST_ABSENT", 1)
+    (hidden, _), (deleted, twin) = await pairs(world, 2)
+    world.creatio.hidden.add(hidden)
+    world.creatio.delete_as_user(deleted)
+
+    await world.cycle(6)
+
+    assert world.dynamics.value(twin, "active") is False
+
+
 async def test_law_10_a_delete_by_tandem_crosses_no_further_flow():
     """A record that Tandem deleted itself, in whatever flow, comes back as a tombstone and is carried no further."""
     world = policy_world("delete")

@@ -185,7 +185,7 @@ def test_batches_survive_packing(batch: Batch) -> None:
     | st.builds(Watermark, flow=st.text(), position=st.text(), columns=st.text(), saved_at=TIMES, held=st.booleans())
     | st.builds(Pin, at=TIMES)
     | st.builds(Census, at=TIMES, absent=st.lists(st.text()).map(tuple), asked=st.none() | TIMES, due=st.booleans())
-    | st.builds(DeleteCount, sent=st.dictionaries(st.text(), TIMES), approved=st.lists(st.text()).map(tuple))
+    | st.builds(DeleteCount, sent=st.dictionaries(st.text(), TIMES))
     | st.builds(HeldDelete, at=TIMES)
     | st.builds(Run, id=st.text(), flow=st.text(), started=TIMES, error=st.text())
     | st.builds(Failure, said=st.text(), record_id=st.text(), at=TIMES)
