@@ -218,7 +218,7 @@ def _json_part(raw: Mapping[str, Any]) -> Part:
         raw["method"].upper(),
         raw["url"],
         {key.lower(): value for key, value in (raw.get("headers") or {}).items()},
-        b"" if body is None else to_json(body).encode(),
+        b"" if body is None else to_json(body).encode("utf-8", "surrogatepass"),  # a column may hold half a pair: its save says no
         raw.get("atomicityGroup"),
     )
 

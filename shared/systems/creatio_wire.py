@@ -3,6 +3,7 @@
 Facts: reference page creatio.md; 2.2 types, 2.3 reads, 2.4 writes, 2.5 batches.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -22,6 +23,8 @@ MOST_IDS = 15
 comparison is 5 of them, 6 through a lookup, with the `or` before it. IIS cuts queries at 2,048 characters too (creatio.md 2.3)."""
 MOST_FILTER = 1800
 """Characters that one filter may have, for the same reason."""
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""What PostgreSQL holds in no text, and no URL can name: U+0000, and half a surrogate pair."""
 _T = TypeVar("_T")
 
 
@@ -76,7 +79,8 @@ def ids_filter(ids: Iterable[str]) -> str:
 def key_filter(key: Mapping[str, Value], model: Model) -> str:
     """Return the filter of one key; a lookup is compared as `X/Id`, for its flat column answers 500 (creatio.md 2.3).
 
-    Raises Rejected `unknown_column`, or ValueError for a value that no filter can name.
+    Raises Rejected `unknown_column`, Rejected `bad_request` for a text that the database can't hold, or ValueError for a value that
+    no filter can name.
     """
     terms = []
     for name, value in key.items():
@@ -85,6 +89,9 @@ def key_filter(key: Mapping[str, Value], model: Model) -> str:
             raise unknown_column(model.name, name)
         if isinstance(value, tuple) or value is None:
             raise ValueError(f"column {name}: got an empty or joined value, allowed one value")
+        if isinstance(value, str) and UNSTORABLE.search(value):  # PostgreSQL answers 500, which would be asked again for ever
+            said = "a text with U+0000 or half a surrogate pair can't be looked for"
+            raise Rejected("creatio.bad_request", said, system=SYSTEM, entity=model.name, field=name)
         denormalise(value, column)  # refuses what does not fit: a quoted guid or date would be answered with 400
         path = f"{identifier(model.navigations[name])}/Id" if name in model.navigations else identifier(name)
         moment = datetime.combine(value, time(), UTC) if column.type is ColumnType.DATETIME and type(value) is date else value

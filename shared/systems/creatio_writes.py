@@ -15,9 +15,10 @@ from shared.systems.creatio_csdl import Model
 from shared.systems.creatio_errors import SYSTEM, Answer, Asked, about, error_of, failed, not_visible
 from shared.systems.creatio_service import not_executed, rows_of
 from shared.systems.creatio_values import write_body
-from shared.systems.creatio_wire import MOST_IDS, Part, chunks, collection_url, ids_filter, read_id, read_row, record_url
+from shared.systems.creatio_wire import MOST_IDS, UNSTORABLE, Part, chunks, collection_url, ids_filter, read_id, read_row, record_url
 
 _LENGTH = re.compile(r"character varying\((\d{1,9})\)")
+_BAD_BYTES = re.compile(r"invalid byte sequence|\b22021\b")
 ALWAYS = ("Id", "ModifiedOn", "ModifiedById")
 """Columns of every read of rows: who, when, by whom."""
 
@@ -196,14 +197,18 @@ def _write_part(model: Model, write: Write) -> Part:
 
 
 def _with_field(error: TandemError, write: Write, model: Model) -> TandemError:
-    """Name the column of an overflow that PostgreSQL does not name: the only text of the write that is longer than the type it names."""
-    length = _LENGTH.search(error.said)
-    if error.code != "creatio.too_long" or error.field or length is None:
+    """Name the column that PostgreSQL does not name: the only text of the write that is too long for its type, or that it can't store."""
+    if error.field or not isinstance(error, Rejected):
         return error
-    longer = [name for name, value in write.values.items() if isinstance(value, str) and len(value) > int(length[1])]
-    if len(longer) != 1:
+    texts = {name: value for name, value in write.values.items() if isinstance(value, str)}
+    blamed: list[str] = []
+    if error.code == "creatio.too_long" and (length := _LENGTH.search(error.said)):
+        blamed = [name for name, text in texts.items() if len(text) > int(length[1])]
+    elif _BAD_BYTES.search(error.said):
+        blamed = [name for name, text in texts.items() if UNSTORABLE.search(text)]
+    if len(blamed) != 1:
         return error
-    facts = {"system": SYSTEM, "entity": model.name, "record_id": write.id, "request_id": error.request_id, "field": longer[0]}
+    facts = {"system": SYSTEM, "entity": model.name, "record_id": write.id, "request_id": error.request_id, "field": blamed[0]}
     return Rejected(error.code, error.said, **facts)
 
 

@@ -75,6 +75,9 @@ _NAMED_FIELDS = (
     re.compile(r"of '(\w+)' on record", re.IGNORECASE),
     re.compile(r"(?:attribute|property|column|field):? '?(\w+)'?", re.IGNORECASE),
 )
+_BAD_CHARACTER = re.compile(r"hexadecimal value 0x[01][0-9a-f],", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""What XML 1.0, in which the platform passes values on, has no place for."""
 _BAD_LITERAL = re.compile(r"Cannot convert the literal '([^']*)'", re.IGNORECASE)
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -188,6 +191,9 @@ def _field(message: str, about: About) -> str:
     for name in names:
         if (column := about.columns.get(name) or about.columns.get(name.lower())) is not None:
             return column
+    if _BAD_CHARACTER.search(message):
+        bad = [column for column, value in about.values.items() if isinstance(value, str) and _CONTROL.search(value)]
+        return bad[0] if len(bad) == 1 else ""
     told = {literal.lower() for literal in _BAD_LITERAL.findall(message)} | {guid.lower() for guid in _GUID.findall(message)}
     blamed = [column for column, value in about.values.items() if value is not None and str(value).lower() in told]
     return blamed[0] if len(blamed) == 1 else ""

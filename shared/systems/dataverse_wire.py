@@ -81,14 +81,21 @@ def by_keys(table: Table, names: Collection[str], keys: Sequence[Mapping[str, Va
 
 
 def fits(key: Mapping[str, Value], table: Table) -> bool:
-    """Tell whether a key's columns exist and its values have their types; one that hasn't equals nothing there."""
+    """Tell whether a key's columns exist and its values have their types; one that hasn't equals nothing there.
+
+    Raises Rejected `bad_request` naming the column whose text no URL can hold (half a surrogate pair).
+    """
     if not all(name in table.attributes for name in key):
         return False
-    try:
-        for name, value in key.items():
+    for name, value in key.items():
+        try:
             _scalar(value, table.attributes[name])
-    except ValueError:
-        return False
+            str(value).encode()
+        except UnicodeEncodeError:
+            said = "a text with half a surrogate pair can't be looked for"
+            raise Rejected(f"{SYSTEM}.bad_request", said, system=SYSTEM, entity=table.definition.name, field=name) from None
+        except ValueError:
+            return False
     return True
 
 
