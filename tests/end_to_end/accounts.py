@@ -62,22 +62,29 @@ class House:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    async def flow(self) -> dict[str, Any]:
-        """Return the part of the status that is about accounts."""
-        return dict((await self.status())["flows"][FLOW])
+    async def ask(self, method: str, path: str, **parameters: str) -> Any:
+        """Ask the app's own API something, as an operator does, and return its answer."""
+        headers = {"x-functions-key": self.sandbox.master_key}
+        answer = await self.client.request(method, f"{self.sandbox.host}/api/{path}", params=parameters, headers=headers)
+        assert answer.is_success, f"{method} {path} {parameters}: {answer.status_code} {answer.text}"
+        return answer.json()
 
-    async def failures(self, record: str) -> dict[str, str]:
+    async def flow(self, name: str = FLOW) -> dict[str, Any]:
+        """Return the part of the status that is about a flow, accounts unless told."""
+        return dict((await self.status())["flows"][name])
+
+    async def failures(self, record: str, flow: str = FLOW) -> dict[str, str]:
         """Return the codes of a record's failures, by field."""
-        return {failure["field"]: failure["code"] for failure in (await self.flow())["failures"] if failure["record"] == record}
+        return {failure["field"]: failure["code"] for failure in (await self.flow(flow))["failures"] if failure["record"] == record}
 
     async def until(self, condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 30.0) -> None:
         """Wait until something is true; the test fails, with what the app says about itself, when it does not come true in time."""
         if await self.observer.until(condition, seconds) is None:
             raise AssertionError(f"not within {seconds:g} s: {what}; status: {await self.status()}")
 
-    async def gets(self, control: Control, row_id: str, values: Mapping[str, Any], seconds: float = 30.0) -> None:
-        """Wait until a row holds these values."""
-        entity = "Account" if control is self.creatio else "account"
+    async def gets(self, control: Control, row_id: str, values: Mapping[str, Any], seconds: float = 30.0, *, of: str = "account") -> None:
+        """Wait until a row, of an account unless told, holds these values."""
+        entity = of.title() if control is self.creatio else of
 
         async def arrived() -> bool:
             row = await control.row(entity, row_id) or {}
@@ -96,7 +103,8 @@ class House:
             nonlocal since, before
             status = await self.status()
             writes = await self.writes()
-            idle = not any(status["queues"].values()) and (orphans or not status["flows"][FLOW]["open_batches"])
+            opened = any(flow["open_batches"] for flow in status["flows"].values())
+            idle = not any(status["queues"].values()) and (orphans or not opened)
             if not idle or writes != before:
                 since, before = time.monotonic(), writes
             return time.monotonic() - since >= still
