@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 
 import azure.functions as func
 
-from shared.core.errors import ConfigError
+from shared.core.errors import ConfigError, TandemError
 from shared.core.records import Side
 from shared.core.work import RunKind
 from shared.wiring import get_app
@@ -103,11 +103,13 @@ def _is_dry(req: func.HttpRequest) -> bool:
 
 
 async def _done(call: Awaitable[object], status_code: int = 202) -> func.HttpResponse:
-    """Answer with what a call returned; what a person asked for wrongly comes back in words, as status 400."""
+    """Answer with what a call returned; what a person asked for wrongly comes back in words (400), so does what can't be done now (409)."""
     try:
         return _json({"result": await call}, status_code)
     except ConfigError as error:
         return _json({"problems": list(error.problems)}, 400)
+    except TandemError as error:
+        return _json({"code": error.code, "advice": error.advice}, 409)
 
 
 def _json(body: object, status_code: int) -> func.HttpResponse:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from shared.core.work import Census, FlowSettings, SleepWindow
+from shared.core.work import Census, FlowSettings, RunKind, SleepWindow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLD_START = timedelta(minutes=1)
@@ -15,10 +15,21 @@ def is_due(settings: FlowSettings, now: datetime, last: datetime | None) -> bool
 
     Beginnings are counted from 1970 plus the flow's shift, so dependent flows keep their order (F2) and nothing is written to know it.
     """
-    if not settings.started or settings.asking is not None or is_asleep(settings.sleep, now):
+    if rests(settings, RunKind.SCHEDULED, now):
         return False
     since = last or now - _COLD_START
     return _slot(settings, now) > _slot(settings, since)
+
+
+def rests(settings: FlowSettings, kind: RunKind, now: datetime) -> bool:
+    """Tell whether the batches of a run wait: of all runs while the flow sleeps, of its own runs also while it is stopped or asks.
+
+    What a person asked for now, a replay or a single record, never waits (F8).
+    """
+    if kind in (RunKind.REPLAY, RunKind.SINGLE):
+        return False
+    own = kind in (RunKind.SCHEDULED, RunKind.RECONCILE)
+    return is_asleep(settings.sleep, now) or (own and (not settings.started or settings.asking is not None))
 
 
 def _slot(settings: FlowSettings, moment: datetime) -> int:

@@ -13,6 +13,7 @@ from shared.core.census import Digests, sighting
 from shared.core.errors import Denied, Stale, TandemError
 from shared.core.mapping import Mapping
 from shared.core.records import Change, Side
+from shared.core.schedule import rests
 from shared.core.work import MESSAGE_VERSION, Batch, BatchState, Census, PollMessage, RunKind, Task
 from shared.engine.environment import check_environments
 from shared.engine.poll import chunks_of, send_batches
@@ -45,7 +46,7 @@ class Compare:
         services = self._services
         state = await services.ledger.poll_state()
         settings = services.settings(message.flow, state.flows)
-        if not settings.started or settings.asking is not None:
+        if rests(settings, RunKind.RECONCILE, services.clock()):
             return  # asked for again when the flow runs
         mapping, side = services.mapping(message.flow), message.side
         try:

@@ -73,8 +73,7 @@ class Delete:
                 counted.append(job)
         writes += await self._admitted(work, counted)
         if work.side.other in desk.closed:
-            for job in writes:
-                await self._wait(work, job)
+            await self._hold(work, writes)
             return done
         return done + await self._written(work, writes)
 
@@ -92,13 +91,18 @@ class Delete:
         if counted != count:
             await ledger.save_delete_count(counted)  # a lost race raises Stale: the batch is tried again
         held = [job for job in jobs if keys[job.rows[survivor].id] not in admitted]
-        for job in held:
-            await self._wait(work, job)
-        if held:
-            rows = [HeldDelete(flow, work.side, job.id, job.rows[survivor].id, now) for job in held]
-            await ledger.hold_deletes(rows)
-            self._services.events("deletes_held", flow=flow, side=work.side.value, records=float(len(held)), most=float(most))
+        await self._hold(work, held)
         return [job for job in jobs if keys[job.rows[survivor].id] in admitted]
+
+    async def _hold(self, work: BatchWork, jobs: list[Job]) -> None:
+        """Leave deletes to a person, who sees them as one decision; the list is kept before the bindings say that they are on it."""
+        if not jobs:
+            return
+        flow, survivor, now = work.mapping.flow, work.side.other, self._services.clock()
+        await self._services.ledger.hold_deletes([HeldDelete(flow, work.side, job.id, job.rows[survivor].id, now) for job in jobs])
+        for job in jobs:
+            await self._wait(work, job)
+        self._services.events("deletes_held", flow=flow, code="delete.held", side=work.side.value, records=float(len(jobs)))
 
     async def _wait(self, work: BatchWork, job: Job) -> None:
         """Leave the record as it is until a person has decided; the binding keeps that its row is gone."""

@@ -11,6 +11,7 @@ from shared.core.binding import BindingState
 from shared.core.errors import Denied, Rejected, Stale
 from shared.core.mapping import Mapping
 from shared.core.records import Side
+from shared.core.schedule import rests
 from shared.core.work import Asking, Batch, BatchState, FlowSettings, Outcome, PollMessage, RunKind
 from shared.engine.desk import open_desk
 from shared.engine.jobs import BatchWork
@@ -33,8 +34,8 @@ class Gate:
         services = self._services
         state = await services.ledger.poll_state()
         settings = services.settings(message.flow, state.flows)
-        if settings.asking is not None:
-            return
+        if rests(settings, RunKind.SCHEDULED, services.clock()):
+            return  # `watch` asks for it again when the flow runs
         mapping = services.mapping(message.flow)
         held = await held_batches(services, message.flow, message.side)
         held = [await self._without_echoes(batch) for batch in held]

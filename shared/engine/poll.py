@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from shared.core.errors import Denied, Stale, TandemError, Transient
 from shared.core.mapping import Mapping
 from shared.core.records import Change, ChangePage, Side
-from shared.core.schedule import is_asleep, is_compare_due, is_due
+from shared.core.schedule import is_compare_due, is_due, rests
 from shared.core.work import (
     BATCH_SIZE,
     MESSAGE_VERSION,
@@ -67,7 +67,7 @@ class Poll:
         """Go on polling one side of a flow whose slice ran out."""
         state = await self._services.ledger.poll_state()
         settings = self._services.settings(message.flow, state.flows)
-        if not settings.started or settings.asking is not None or is_asleep(settings.sleep, self._services.clock()):
+        if rests(settings, RunKind.SCHEDULED, self._services.clock()):
             return
         mapping = self._services.mapping(message.flow)
         await self._guarded(mapping, settings, [self._poll_side(mapping, settings, state, message.side, message.run)])

@@ -13,8 +13,8 @@ from shared.core.merge import Action
 from shared.core.plan import Desk, plan_record, value_on
 from shared.core.records import Side, Value
 from shared.core.rules import same
-from shared.core.schedule import is_asleep
-from shared.core.work import Batch, BatchState, Failure, FlowSettings, Message, Outcome, PollState, RunKind, Waiting
+from shared.core.schedule import rests
+from shared.core.work import Batch, BatchState, Failure, FlowSettings, Message, Outcome, PollState, Waiting
 from shared.engine.apply import Apply
 from shared.engine.create import Create
 from shared.engine.delete import Delete
@@ -49,13 +49,12 @@ class Sync:
         batch = await services.ledger.get_batch(message.flow, message.batch)
         if batch is None:
             raise TandemError("message.unknown_batch", f"batch {message.batch} of {message.flow}")
-        if batch.state is BatchState.CLOSED or message.attempt < batch.attempt:
+        if batch.state in (BatchState.CLOSED, BatchState.HELD) or message.attempt < batch.attempt:
             services.events("message_dropped", flow=batch.flow, batch=batch.id, attempt=float(message.attempt))
             return
         state = await services.ledger.poll_state()
         settings = services.settings(batch.flow, state.flows)
-        rests = not settings.started or settings.asking is not None or is_asleep(settings.sleep, services.clock())
-        if batch.state is BatchState.HELD or (rests and batch.kind in (RunKind.SCHEDULED, RunKind.RECONCILE)):
+        if rests(settings, batch.kind, services.clock()):
             await self._record.park(batch)
             return
         pause = self._pause(batch, state)

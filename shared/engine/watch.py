@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from shared.core.errors import NotReady, Stale
-from shared.core.schedule import is_asleep
+from shared.core.schedule import rests
 from shared.core.work import MESSAGE_VERSION, Batch, BatchState, Failure, PollMessage, PollState, Task, Waiting
 from shared.engine.poll import message_of, queue_of, reopened
 from shared.engine.services import Services
@@ -66,15 +66,14 @@ class Watch:
     async def _resend(self, flow: str, state: PollState) -> None:
         services, now = self._services, self._services.clock()
         settings = services.settings(flow, state.flows)
-        runs = settings.started and settings.asking is None and not is_asleep(settings.sleep, now)
         held = set()
         for batch in await services.ledger.open_batches(flow):
             if batch.state is BatchState.HELD:
                 # The end of a chain asks for the gate; this is for a worker that died before it could.
-                if runs and (batch.touched or batch.created) < now - services.limits.resend_after:
+                if not rests(settings, batch.kind, now) and (batch.touched or batch.created) < now - services.limits.resend_after:
                     held.add(batch.side)
             elif batch.state is BatchState.PARKED:
-                if runs:
+                if not rests(settings, batch.kind, now):
                     await self._send(reopened(batch, batch.items, now))
             elif (batch.touched or batch.created) < now - services.limits.resend_after:
                 await self._send(replace(batch, touched=now))

@@ -1,11 +1,13 @@
 """Laws 9, 11, 12 and 14 where they concern more than one record: references, compares, pins, mass changes, walks, fights."""
 
+from dataclasses import replace
+
 import pytest
 
 from shared.core.binding import BindingState
 from shared.core.errors import ConfigError
 from shared.core.records import Column, ColumnType, Side, Stamp
-from shared.core.work import RunKind
+from shared.core.work import Failure, FlowSettings, RunKind, SleepWindow
 from tests.engine.fakes import Record
 from tests.engine.world import FLOW, World, guid
 
@@ -446,3 +448,50 @@ async def test_law_5_a_stale_read_is_never_merged_until_a_person_says_so(world):
 
     assert world.dynamics.value(twin, "zip") == "1"
     assert world.failure_codes() == set()
+
+
+# --- runs beside each other (F8, F12) ---------------------------------------------------------------------------------------
+
+
+async def test_a_sleeping_flow_rests_but_for_what_a_person_asks_now(world):
+    """During a sleep window neither batches nor gate, compare or walk touch the systems; a replay does; afterwards all goes on."""
+    (record, twin), (failed, failed_twin) = await filled(world, 2)
+    world.creatio.edit_as_user(record, Zip="5")
+    world.creatio.edit_as_user(failed, Zip="6")
+    await world.poll()
+    always = SleepWindow("00:00:00", "23:59:59")
+    world.ledger.flows[FLOW] = FlowSettings(FLOW, interval_ms=1000, sleep=(always,), etag="e")
+    await world.walk.start(FLOW, RunKind.ALIGN, Side.CREATIO, dry=False)
+    before = (world.creatio.requests, world.dynamics.requests)
+    await world.drain()
+    await world.watcher.run()
+    await world.drain()
+    assert (world.creatio.requests, world.dynamics.requests) == before
+
+    failure = Failure(FLOW, Side.CREATIO, failed, "", "creatio.refused", "", "creatio", "Account", "", world.clock())
+    await world.ledger.save_failures([failure])
+    await world.operate.reprocess(FLOW)
+    await world.drain()
+    assert (world.dynamics.value(failed_twin, "zip"), world.dynamics.value(twin, "zip")) == ("6", "1")
+
+    world.ledger.flows[FLOW] = replace(world.ledger.flows[FLOW], sleep=())
+    await world.watcher.run()
+    await world.drain()
+    assert world.dynamics.value(twin, "zip") == "5"
+
+
+async def test_f12_a_walk_beside_scheduled_work_corrupts_nothing(world):
+    """Users edit both sides while an align run walks over the same records: every edit arrives, nothing is written twice."""
+    pairs = await filled(world, 12)
+    add_row(world)
+    await world.walk.start(FLOW, RunKind.ALIGN, Side.CREATIO, dry=False)
+    for number, (record, twin) in enumerate(pairs):
+        world.creatio.edit_as_user(record, Zip=str(number), Extra=f"x{number}")
+        world.dynamics.edit_as_user(twin, description=f"d{number}")
+    await world.cycle(3)
+    await world.watcher.run()
+
+    for number, (record, twin) in enumerate(pairs):
+        assert (world.dynamics.value(twin, "zip"), world.dynamics.value(twin, "extra")) == (str(number), f"x{number}")
+        assert world.creatio.value(record, "Notes") == f"d{number}"
+    assert (world.creatio.writes, world.dynamics.writes) == (12, 12 * 2)
