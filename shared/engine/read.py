@@ -1,6 +1,7 @@
 """Read: bindings and the records of both sides, fresh and in bulk, and which records can be worked on at all."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -32,9 +33,8 @@ class Read:
         services, side, other = self._services, work.side, work.side.other
         ids = [job.id for job in jobs]
         own_system, mapping = services.system(work.mapping, side), work.mapping
-        bindings, own = await asyncio.gather(
-            services.ledger.bindings(mapping.flow, side, ids), own_system.read(mapping.entity(side), ids, desk.columns(side))
-        )
+        bindings, own = await asyncio.gather(self._bindings(work, jobs), own_system.read(mapping.entity(side), ids, desk.columns(side)))
+        jobs = [job for job in jobs if job.open]
         reopening = {job.id for job in jobs if job.decided == REOPEN}
         twins = [binding.id_on(other) for record_id, binding in bindings.items() if binding.state in _LIVE or record_id in reopening]
         wanted = [twin for twin in twins if twin]
@@ -51,6 +51,25 @@ class Read:
                 job.binding = replace(job.binding, fields=fields)
             twin = far.get((job.binding.id_on(other) if job.binding else None) or "")
             self._place(work, job, own.get(job.id), twin, any_age=any_age)
+
+    async def _bindings(self, work: BatchWork, jobs: list[Job]) -> Mapping[str, Binding]:
+        """Read the bindings of jobs; one that can't be read, broken or of a newer version, fails its own record only (law 13)."""
+        ledger, flow = self._services.ledger, work.mapping.flow
+        try:
+            return await ledger.bindings(flow, work.side, [job.id for job in jobs])
+        except TandemError as error:
+            if type(error) is not TandemError:  # the store is busy: that concerns all
+                raise
+        found: dict[str, Binding] = {}
+        for job in jobs:
+            try:
+                found |= await ledger.bindings(flow, work.side, [job.id])
+            except TandemError as error:
+                if type(error) is not TandemError:
+                    raise
+                job.keeps_note = True  # nothing may be written over what can't be read
+                job.fail(error, Outcome.FAILED)
+        return found
 
     def _place(self, work: BatchWork, job: Job, own: Row | TandemError | None, twin: Row | TandemError | None, *, any_age: bool) -> None:
         """Give a record its rows, or end it: its row is gone, unreadable, older than what was seen, or someone else's work."""

@@ -139,7 +139,12 @@ class Sync:
     async def _drop_echoes(self, work: BatchWork) -> None:
         """End records whose stamp is the one that the binding keeps: nothing happened since we saw or wrote them (law 5)."""
         stamped = [job for job in work.active() if job.item.stamp is not None and not job.item.deleted]
-        known = await self._services.ledger.stamps(work.mapping.flow, work.side, [job.id for job in stamped])
+        try:
+            known = await self._services.ledger.stamps(work.mapping.flow, work.side, [job.id for job in stamped])
+        except TandemError as error:
+            if type(error) is not TandemError:
+                raise
+            return  # a row can't be read: the read step finds out whose it is
         for job in stamped:
             stamp, state = known.get(job.id, (None, None))
             if state is BindingState.BOUND and stamp == job.item.stamp:

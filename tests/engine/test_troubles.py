@@ -360,3 +360,29 @@ async def test_a_crash_while_a_batch_is_put_off_loses_no_message(world):
     await world.drain()
 
     assert world.dynamics.value(twin, "zip") == "5"
+
+
+async def test_a_broken_ledger_row_fails_its_own_record_only(world):
+    """One binding of a batch can't be read: that record is a failure, nothing is written over its row, the others go on."""
+    (broken, broken_twin), (fine, twin) = await world.pair(), await world.pair(Name="Fine")
+    row = world.binding(Side.CREATIO, broken)
+    read, stamps = world.ledger.bindings, world.ledger.stamps
+
+    async def bindings(flow, side, ids):
+        if broken in ids or broken_twin in ids:
+            raise TandemError("message.future_version", "ledger row (binding) has version 2")
+        return await read(flow, side, ids)
+
+    async def checked_stamps(flow, side, ids):
+        if broken in ids:
+            raise TandemError("message.future_version", "ledger row (binding) has version 2")
+        return await stamps(flow, side, ids)
+
+    world.ledger.bindings, world.ledger.stamps = bindings, checked_stamps
+    for record in (broken, fine):
+        world.creatio.edit_as_user(record, Zip="7")
+    await world.cycle(1)
+
+    assert world.dynamics.value(twin, "zip") == "7"
+    assert [(f.record_id, f.code) for f in world.ledger.failed.values()] == [(broken, "message.future_version")]
+    assert world.binding(Side.CREATIO, broken) == row
