@@ -174,3 +174,16 @@ async def test_a_record_that_others_need_is_not_deleted(site: Site) -> None:
     assert refused.row == rows[needed]
     assert done.error is None
     assert await site.row(free) is None
+
+
+async def test_a_delete_that_finds_nothing_is_done_only_when_a_read_says_so() -> None:
+    """Creatio.md 2.1: "not found" for the delete and for every read is an object that is away for a moment, not a record that is gone."""
+    away = adapter_for(lambda _: parts((404, NOT_FOUND), (404, NOT_FOUND), (404, NOT_FOUND)))
+    (result,) = await away.write("Account", [Write(WriteKind.DELETE, ONE, {})])
+    assert result.error is not None
+    shown = adapter_for(lambda _: parts((200, {"value": []}), (404, NOT_FOUND), (200, {"value": [row()]})))
+    (result,) = await shown.write("Account", [Write(WriteKind.DELETE, ONE, {})])
+    assert result.error is not None
+    gone = adapter_for(lambda _: parts((200, {"value": []}), (404, NOT_FOUND), (200, {"value": []})))
+    (result,) = await gone.write("Account", [Write(WriteKind.DELETE, ONE, {})])
+    assert result.error is None

@@ -8,7 +8,7 @@ import pytest
 from sandbox.dataverse.organization import ORGANIZATION_ID
 from shared.core.errors import Rejected, Transient
 from shared.core.records import Row, Write, WriteKind
-from tests.contract.dataverse_fake import ID1, ID2, ID3, US, Fake, adapter_on, error, multipart, reply, row
+from tests.contract.dataverse_fake import ATTRIBUTES, ID1, ID2, ID3, US, Fake, adapter_on, attribute, error, multipart, reply, row
 from tests.contract.dataverse_site import Site, one, pages, site
 
 CREATE, UPDATE, DELETE = WriteKind.CREATE, WriteKind.UPDATE, WriteKind.DELETE
@@ -127,6 +127,19 @@ async def test_a_merged_row_names_its_master(org):
     assert written.row is not None
     assert written.row.merged_into == winner
     assert {change.id for page in await pages(adapter, ["name"]) for change in page.changes} == {winner, loser}
+
+
+async def test_a_merge_is_told_by_the_first_write_and_only_by_both_columns():
+    """Law 10: an adapter that has only written tells of a merge too; a master without the mark of a merge is none."""
+    merging = [*ATTRIBUTES, attribute("merged", "Boolean"), attribute("masterid", "Lookup", Targets=["account"])]
+    shown = {"merged": True, "_masterid_value": ID2.upper()}
+    writing = adapter_on(Fake([multipart((200, row(ID1, name="A", **shown)))], attributes=merging))
+    assert [found.row.merged_into for found in [await one(writing, UPDATE, ID1, {"name": "A"})] if found.row] == [ID2]
+    for some in ({**shown, "merged": False}, {**shown, "_masterid_value": None}):
+        reading = adapter_on(Fake([reply({"value": [row(ID1, name="A", **some)]})], attributes=merging))
+        found = (await reading.read("account", [ID1], ["name"]))[ID1]
+        assert isinstance(found, Row)
+        assert found.merged_into == ""
 
 
 async def test_tables_without_merges_are_read_as_ever():

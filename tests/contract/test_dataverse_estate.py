@@ -62,6 +62,23 @@ async def test_a_position_from_after_the_backup_is_expired_for_good(org):
     assert [change.id for page in await pages(adapter, ["name"]) for change in page.changes] == [key]
 
 
+async def test_a_chain_that_began_after_the_backup_does_not_go_on(org):
+    """Law 12: a page link of a chain from after the backup is expired like its delta link; one of a chain from before goes on."""
+    adapter = org.dataverse(page_size=1)
+    keys = await org.control.seed("account", [{"name": "a"}, {"name": "b"}])
+    before = await anext(adapter.changes("account", ["name"], None, None))
+    await org.control.snapshot("monday")
+    await org.control.edit("account", keys[0], {"name": "c"})
+    after = await anext(adapter.changes("account", ["name"], None, None))
+    assert not before.complete
+    assert not after.complete
+    await org.control.restore("monday")
+    with pytest.raises(Stale):
+        await anext(adapter.changes("account", ["name"], after.position, None))
+    rest = await pages(adapter, ["name"], before.position)
+    assert {change.id for page in (before, *rest) for change in page.changes} == set(keys)
+
+
 async def test_a_snapshot_works_on_a_file_and_only_under_its_name(tmp_path):
     """A stand-in on a file is restored like one in memory, and an unknown name is refused with the known ones."""
     async with opened(tmp_path / "org.sqlite") as wire:
@@ -153,15 +170,17 @@ async def test_a_custom_column_is_deleted_through_the_web_api(wire):
 
 
 async def test_removed_custom_columns_stay_removed_on_a_file(tmp_path):
-    """What was customised holds over a restart on the same file: a removed column is not shipped again."""
+    """What was customised holds over a restart on the same file: a new column is there, a removed one is not shipped again."""
     definition = {"@odata.type": "Microsoft.Dynamics.CRM.StringAttributeMetadata", "SchemaName": "tandem_Note", "MaxLength": 50}
     attributes = "EntityDefinitions(LogicalName='account')/Attributes"
     async with opened(tmp_path / "org.sqlite") as wire:
         await wire.send("POST", attributes, definition)
-        await wire.send("DELETE", f"{attributes}(LogicalName='tandem_note')")
+        keys = (await wire.get("EntityDefinitions(LogicalName='account')/Keys"))["value"]
+        assert (await wire.send("DELETE", f"EntityDefinitions(LogicalName='account')/Keys({keys[0]['MetadataId']})")).status_code == 204
+        assert (await wire.send("DELETE", f"{attributes}(LogicalName='tandem_creatioid')")).status_code == 204
     async with opened(tmp_path / "org.sqlite") as again:
-        assert (await again.refused("GET", f"{attributes}(LogicalName='tandem_note')"))[0] == 404
-        assert (await again.get(f"{attributes}(LogicalName='tandem_creatioid')", select="LogicalName"))["LogicalName"] == "tandem_creatioid"
+        assert (await again.refused("GET", f"{attributes}(LogicalName='tandem_creatioid')"))[0] == 404
+        assert (await again.get(f"{attributes}(LogicalName='tandem_note')", select="LogicalName"))["LogicalName"] == "tandem_note"
 
 
 def merge_body(master: str, subordinate: str, **content: object) -> dict[str, object]:
