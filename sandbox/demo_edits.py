@@ -41,8 +41,9 @@ class Edits:
     def story(self) -> Sequence[tuple[Callable[[Pair], Awaitable[Step]], bool]]:
         """Return the steps; each takes an account of its own that both sides have."""
         steps = (self.edit_in_creatio, self.edit_in_dynamics, self.both_in_different_fields, self.both_in_one_field)
-        later = (self.wrong_side, self.new_in_creatio, self.new_in_dynamics, self.new_company_with_its_contact, self.deleted_in_dynamics)
-        return [(step, True) for step in (*steps, *later)]
+        new = (self.wrong_side, self.new_in_creatio, self.new_in_dynamics, self.new_company_with_its_contact)
+        people = (self.new_person_in_dynamics, self.person_on_both_sides, self.deleted_in_dynamics)
+        return [(step, True) for step in (*steps, *new, *people)]
 
     async def pairs(self, number: int) -> list[Pair]:
         """Return accounts that both sides have and that no other account hangs on, always the same ones."""
@@ -131,6 +132,33 @@ class Edits:
 
         seconds = await self._observer.until(arrived, _LIMIT_SECONDS)
         return Step("A new account with its contact in Creatio, each naming the other", "Dynamics has both, linked both ways", seconds)
+
+    async def new_person_in_dynamics(self, pair: Pair) -> Step:
+        """Create a contact in Dynamics at an account that both sides have: Creatio gets it with its account."""
+        values = {"firstname": "Zoë", "lastname": "van der Berg", "birthdate": "1968-02-29", "parentcustomerid": pair.dynamics_id}
+        await self._dynamics.create("contact", {**values, "emailaddress1": "zoe@new.example"})
+
+        async def arrived() -> bool:
+            found = [row for row in await self._creatio.rows("Contact") if row["Email"] == "zoe@new.example"]
+            return [(row["Name"], row["AccountId"]) for row in found] == [("Zoë van der Berg", pair.creatio_id)]
+
+        seconds = await self._observer.until(arrived, _LIMIT_SECONDS)
+        return Step(f"A new contact at “{_short(pair.name)}” in Dynamics", "Creatio has it, with its account", seconds)
+
+    async def person_on_both_sides(self, pair: Pair) -> Step:
+        """Edit one contact on both sides at once: its name in Dynamics, its e-mail opt-out and account in Creatio."""
+        what = "That contact marries in Dynamics; in Creatio it moves to another account and wants no e-mail"
+        people = [row["Id"] for row in await self._creatio.rows("Contact") if row["Email"] == "zoe@new.example"]
+        twins = [row["contactid"] for row in await self._dynamics.rows("contact") if row["emailaddress1"] == "zoe@new.example"]
+        if not people or not twins:
+            return Step(what, "there is no such pair to edit", None)
+        moved = {"DoNotUseEmail": True, "AccountId": pair.creatio_id}
+        await self._dynamics.edit("contact", twins[0], {"lastname": "van der Berg-O'Hara"})
+        await self._creatio.edit("Contact", people[0], moved, _CREATIO_USER)
+        back = await self._gets("creatio", "Contact", people[0], {"Name": "Zoë van der Berg-O'Hara", **moved})
+        told = await self._gets("dataverse", "contact", twins[0], {"donotemail": True, "parentcustomerid": pair.dynamics_id})
+        seconds = None if told is None or back is None else told + back
+        return Step(what, "all three survive", seconds)
 
     async def deleted_in_dynamics(self, pair: Pair) -> Step:
         """Delete an account in Dynamics: Creatio keeps it, inactive."""

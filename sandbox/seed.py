@@ -152,6 +152,8 @@ async def _world(creatio: Control, dataverse: Control) -> World:
     objects = (*accounts, "ContactType", "ContactSalutationType", "Gender")
     lookups = {name: {row["Name"]: row["Id"] for row in await creatio.rows(name)} for name in objects}
     await dataverse.seed("systemuser", [_system_user(*person) for person in _SALES_PEOPLE])
+    for user in await creatio.rows("Contact"):  # Creatio's own users are employees, and stay there
+        await creatio.edit("Contact", user["Id"], {"TypeId": lookups["ContactType"]["Employee"]})
     contacts = {row["Email"]: row["Id"] for row in await creatio.rows("Contact") if row["Email"]}
     users = {row["internalemailaddress"]: row["systemuserid"] for row in await dataverse.rows("systemuser") if row["internalemailaddress"]}
     return World(places, lookups, {"creatio": contacts, "dynamics": users})

@@ -64,6 +64,7 @@ class Contact:
     email: str = ""
     phone: str = ""
     mobile: str = ""
+    home_phone: str = ""
     job: str = ""
     salutation: str = ""
     gender: str = ""
@@ -73,6 +74,7 @@ class Contact:
     flags: tuple[bool, ...] = (False,) * 4
     owner: str = ""
     notes: str = ""
+    active: bool = True
 
     @property
     def full_name(self) -> str:
@@ -100,9 +102,10 @@ def _person(rng: random.Random, home: Home | None, owners: Sequence[str], number
         (first, middle, f"{last} {number}"),  # a number keeps namesakes apart, so that every pair is found for sure
         in_creatio,
         in_dynamics,
-        email=f"person{number}@example.com" if in_creatio and in_dynamics else maybe(0.7, lambda: f"person{number}@example.com", ""),
+        email=_email(rng, number, always=in_creatio and in_dynamics),
         phone=maybe(0.7, lambda: f"+49 30 {rng.randint(100000, 999999)}", ""),
         mobile=maybe(0.5, lambda: f"0049 (170) {rng.randint(1000000, 9999999)}", ""),
+        home_phone=maybe(0.2, lambda: f"{rng.randint(20, 99)}.{rng.randint(1000, 9999)}.{rng.randint(10, 99)} (evenings)", ""),
         job=maybe(0.7, lambda: rng.choice(_JOBS), ""),
         salutation=maybe(0.5, lambda: rng.choice(_SALUTATIONS), ""),
         gender=maybe(0.5, lambda: rng.choice(list(_GENDERS)), ""),
@@ -112,7 +115,15 @@ def _person(rng: random.Random, home: Home | None, owners: Sequence[str], number
         flags=tuple(rng.random() < 0.15 for _ in _FLAGS),
         owner=maybe(0.7, lambda: rng.choice(list(owners)), ""),
         notes=maybe(0.3, lambda: f"Met at the fair.\nLikes 'quotes' & \"more\" #{number}", ""),
+        active=rng.random() < 0.95,
     )
+
+
+def _email(rng: random.Random, number: int, *, always: bool) -> str:
+    """Make an address; some people share a mailbox, and only their names tell them apart; some have none, unless it is needed."""
+    if not always and rng.random() < 0.3:
+        return ""
+    return "team@shared.example" if rng.random() < 0.1 else f"person{number}@example.com"
 
 
 def differing(contacts: Sequence[Contact]) -> tuple[list[Contact], list[Contact]]:
@@ -147,6 +158,7 @@ def creatio_row(
         "Email": contact.email,
         "Phone": contact.phone,
         "MobilePhone": contact.mobile,
+        "HomePhone": contact.home_phone,
         "JobTitle": contact.job,
         "SalutationTypeId": lookups["ContactSalutationType"].get(contact.salutation),
         "GenderId": lookups["Gender"].get(contact.gender),
@@ -160,7 +172,7 @@ def creatio_row(
         **dict(zip(_FLAGS, contact.flags, strict=True)),
         "OwnerId": owners.get(contact.owner),
         "Notes": contact.notes,
-        "UsrActive": True,
+        "UsrActive": contact.active,
     }
 
 
@@ -176,6 +188,7 @@ def dynamics_row(contact: Contact, account_id: Callable[[str, int], str], owners
         "emailaddress1": contact.email or None,
         "telephone1": contact.phone or None,
         "mobilephone": contact.mobile or None,
+        "telephone2": contact.home_phone or None,
         "jobtitle": contact.job or None,
         "salutation": contact.salutation or None,
         "gendercode": _GENDERS.get(contact.gender),
@@ -189,5 +202,5 @@ def dynamics_row(contact: Contact, account_id: Callable[[str, int], str], owners
         **dict(zip(_FLAGS.values(), contact.flags, strict=True)),
         **({"ownerid": owner} if (owner := owners.get(contact.owner)) else {}),
         "description": contact.notes or None,
-        "statecode": 0,
+        "statecode": 0 if contact.active else 1,
     }

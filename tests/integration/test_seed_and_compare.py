@@ -210,14 +210,56 @@ async def test_the_seed_can_be_matched_without_doubt(sides) -> None:
         assert len(set(keys)) == len(keys)
 
 
-async def test_the_same_seed_makes_the_same_accounts() -> None:
-    """Two people who run the demo see the same companies; another seed makes others."""
+async def test_the_seed_has_the_people_that_were_promised(sides) -> None:
+    """Hundreds of people: with and without account, some on both sides, old and leap-day births, shared mailboxes, none at all."""
+    result = await seed(*sides.urls)
+    users = await sides.controls[Side.CREATIO].rows("SysAdminUnit")
+    types = {row["Id"]: row["Name"] for row in await sides.controls[Side.CREATIO].rows("ContactType")}
+    everyone, right = await sides.controls[Side.CREATIO].rows("Contact"), await sides.controls[Side.DYNAMICS].rows("contact")
+    own = {row["ContactId"] for row in users}
+    assert {types[row["TypeId"]] for row in everyone if row["Id"] in own} == {"Employee"}
+    left = [row for row in everyone if row["Id"] not in own]
+    assert {types[row["TypeId"]] for row in left} == {"Contact person"}
+    assert result.contacts == 300
+    assert len(left) + len(right) - result.contacts >= 20, "people on both sides"
+    for rows, account in ((left, "AccountId"), (right, "parentcustomerid")):
+        assert 10 < len([row for row in rows if not row[account]]) < len(rows) / 2
+    assert [row["Email"] for row in left].count("") > 10
+    for rows, email in ((left, "Email"), (right, "emailaddress1")):
+        assert [row[email] for row in rows].count("team@shared.example") > 3
+    births = {str(row["birthdate"])[:10] for row in right} | {str(row["BirthDate"])[:10] for row in left}
+    assert {"1931-12-31", "1952-02-29", "2000-02-29"} <= births
+    assert any(row["PrimaryContactId"] for row in await sides.controls[Side.CREATIO].rows("Account"))
+    assert any(row["primarycontactid"] for row in await sides.controls[Side.DYNAMICS].rows("account"))
+    assert not all(row["UsrActive"] for row in left)
+
+
+async def test_people_of_the_seed_can_be_matched_without_doubt(sides) -> None:
+    """No two people of one side share a name with an e-mail, an account or a mobile phone; a twin shares its name and its e-mail."""
+    result = await seed(*sides.urls)
+    types = {row["Id"]: row["Name"] for row in await sides.controls[Side.CREATIO].rows("ContactType")}
+    left = [row for row in await sides.controls[Side.CREATIO].rows("Contact") if types[row["TypeId"]] != "Employee"]
+    right = await sides.controls[Side.DYNAMICS].rows("contact")
+    parts = ("firstname", "middlename", "lastname")
+    here = [(row["Name"], row["Email"] or "") for row in left]
+    there = [(" ".join(row[part] for part in parts if row[part]), row["emailaddress1"] or "") for row in right]
+    for names in ([name for name, _ in here], [name for name, _ in there]):
+        assert len(set(names)) == len(names)
+    twins = {name for name, _ in here} & {name for name, _ in there}
+    assert len(twins) == len(left) + len(right) - result.contacts
+    assert all(dict(here)[name] == dict(there)[name] != "" for name in twins)
+
+
+async def test_the_same_seed_makes_the_same_records() -> None:
+    """Two people who run the demo see the same companies and contacts; another seed makes others."""
     found = []
     for number in (7, 7, 8):
         async with running(create_creatio()) as creatio, running(create_dataverse(token_key="k" * 32)) as dataverse:
             await seed(creatio, dataverse, accounts=60, seed=number)
             control = Control("creatio", creatio)
-            found.append([(row["Id"], row["Name"], row["UsrAnnualRevenue"]) for row in await control.rows("Account")])
+            accounts = [(row["Id"], row["Name"], row["UsrAnnualRevenue"]) for row in await control.rows("Account")]
+            people = [(row["Id"], row["Name"], row["BirthDate"], row["AccountId"]) for row in await control.rows("Contact")]
+            found.append((accounts, people))
             await control.close()
     assert found[0] == found[1]
-    assert found[0] != found[2]
+    assert all(one != other for one, other in zip(found[0], found[2], strict=True))
