@@ -101,7 +101,7 @@ class Driver:
         body = str(message.content).encode()
         async with self.at_once:
             if name == "polls":
-                await self.app.poll.run_message(read_poll_message(body))
+                await self.app.tasks.run(read_poll_message(body))
             else:
                 await self.app.sync.run(read_message(body))
         await self.queues[name].delete_message(message)
@@ -125,9 +125,9 @@ async def measure(records: int = RECORDS) -> list[Cost]:
     """Measure a first sync, edits on either side with their echoes, and quiet cycles, on a sandbox of its own."""
 
     async def fill(sandbox: Sandbox) -> None:
-        await seed(sandbox.creatio, sandbox.dataverse, accounts=records)
+        await seed(sandbox.creatio, sandbox.dataverse, accounts=records, contacts=0)
 
-    schedules = {"WATCH_SCHEDULE": _NEVER, "DEFAULT_INTERVAL_MS": "1000"}
+    schedules = {"WATCH_SCHEDULE": _NEVER, "DEFAULT_INTERVAL_MS": "1000", "FLOWS": FLOW}
     with tempfile.TemporaryDirectory(prefix="tandem-bench-", ignore_cleanup_errors=True) as folder:
         async with Sandbox.start(Path(folder), poll_schedule=_NEVER, settings=schedules, before_host=fill) as sandbox:
             await sandbox.stop("host")

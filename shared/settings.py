@@ -128,7 +128,9 @@ class Settings(BaseModel):
     )
     mappings_dir: Path = Field(default=Path("mappings"), alias="MAPPINGS_DIR", description="Folder of the mapping files.")
     flows: Annotated[tuple[str, ...], BeforeValidator(parse.flow_names)] = Field(
-        default=(), alias="FLOWS", description="Names of the flows that are enabled, with commas; default: all in the folder."
+        default=(),
+        alias="FLOWS",
+        description="Names of the flows that are enabled, with commas; default: all in the folder. Links to others are left out.",
     )
     poll_schedule: Annotated[str, BeforeValidator(parse.schedule)] = Field(
         default="0 * * * * *",

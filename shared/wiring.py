@@ -68,10 +68,8 @@ def read_mappings(folder: Path, flows: tuple[str, ...] = ()) -> MappingSet:
     if unknown:
         allowed = ", ".join(name.removesuffix(".json") for name in wanted)
         raise ConfigError([f"FLOWS: got {flow}, allowed {allowed}" for flow in unknown])
-    if flows:
-        wanted = {f"{flow}.json": wanted[f"{flow}.json"] for flow in flows}
     values = {path.stem: path.read_text(encoding="utf-8") for path in sorted((folder / "values").glob("*.json"))}
-    return load(wanted, values)
+    return load(wanted, values, flows)
 
 
 def build(settings: Settings) -> App:

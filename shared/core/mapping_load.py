@@ -29,8 +29,12 @@ from shared.core.mapping import (
 from shared.core.records import Side
 
 
-def load(mappings: MappingOf[str, str], values: MappingOf[str, str]) -> MappingSet:
-    """Read mapping files and value lists (file name to text); raises ConfigError with every problem of all of them."""
+def load(mappings: MappingOf[str, str], values: MappingOf[str, str], enabled: Sequence[str] = ()) -> MappingSet:
+    """Read mapping files and value lists (file name to text); raises ConfigError with every problem of all of them.
+
+    `enabled` names the flows that run, all when it is empty. Rows that refer to a flow that does not run are left out, so that objects
+    can go live one after the other; when it is enabled later, the flow's hash changes and an `align` run sets the links.
+    """
     problems: list[str] = []
     lists = {name: _value_list(name, text, problems) for name, text in values.items()}
     flows: dict[str, Mapping] = {}
@@ -45,9 +49,26 @@ def load(mappings: MappingOf[str, str], values: MappingOf[str, str]) -> MappingS
         problems.extend(f"{mapping.flow}: {problem}" for problem in _problems(mapping, flows, lists))
     problems.extend(_shared_columns(flows.values()))
     problems.extend(_wait_cycles(flows))
+    running = {name: flow for name, flow in flows.items() if not enabled or name in enabled}
+    problems.extend(_waits_for_nobody(running))
     if problems:
         raise ConfigError(problems)
-    return MappingSet(flows=flows, values=lists)
+    return MappingSet(flows={name: _without_strangers(flow, running) for name, flow in running.items()}, values=lists)
+
+
+def _waits_for_nobody(running: MappingOf[str, Mapping]) -> Iterable[str]:
+    for name, mapping in running.items():
+        yield from (
+            f"{name}: {row.key} waits for records of {row.flow}, which is not enabled: enable it too, or let the row `skip`"
+            for row in mapping.fields
+            if isinstance(row, ReferenceRow) and row.flow is not None and row.flow not in running and row.if_missing == "wait"
+        )
+
+
+def _without_strangers(mapping: Mapping, running: MappingOf[str, Mapping]) -> Mapping:
+    """Return a mapping without the rows that refer to flows which do not run."""
+    rows = tuple(row for row in mapping.fields if not (isinstance(row, ReferenceRow) and row.flow and row.flow not in running))
+    return mapping if rows == mapping.fields else mapping.model_copy(update={"fields": rows})
 
 
 def _parse(name: str, text: str, problems: list[str]) -> Mapping | None:

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from shared.core.binding import Binding, BindingState
 from shared.core.mapping import Mapping
+from shared.core.plan import value_on
 from shared.core.records import Row, Side, Value
 from shared.core.rules import Context, State, convert, match_text
 
@@ -72,7 +73,7 @@ def keys_of(mapping: Mapping, source: Side, row: Row, context: Context) -> list[
         ):
             continue
         for rule in rules:
-            converted = convert(rule, source, row.values.get(rule.columns(source)[0]), row.id, context)
+            converted = convert(rule, source, value_on(rule, source, row), row.id, context)
             if converted.state is not State.VALUE:
                 break
             parts = converted.value if isinstance(converted.value, tuple) else (converted.value,)

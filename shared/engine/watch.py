@@ -30,7 +30,9 @@ class Watch:
         for flow in services.mappings.flows:
             await self._resend(flow, state)
             await self._walk.finish(flow, state)
-        await self._sweep(await services.ledger.all_waiting())
+        known = services.mappings.flows
+        waiting = await services.ledger.all_waiting()
+        await self._sweep([row for row in waiting if row.flow in known and row.target_flow in known])
         purged = await services.ledger.purge(services.clock() - services.limits.retention)
         depths = await services.queues.depths()
         services.events("heartbeat", purged=float(purged), **{f"depth_{name}": float(depth) for name, depth in depths.items()})

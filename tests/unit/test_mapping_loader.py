@@ -366,3 +366,21 @@ def test_flows_that_wait_for_each_other_are_refused() -> None:
 def test_a_policy_that_says_too_little_or_too_much_is_refused(changes, sentence) -> None:
     """Deactivating needs to know what inactive means, on a column that is read; a condition names values to have or not to have."""
     assert any(sentence in problem for problem in refusal_of(flow_text(**changes)))
+
+
+def test_objects_can_go_live_one_after_the_other() -> None:
+    """With accounts alone enabled their link to contacts is left out, and another hash says later that it is new."""
+    files = contact_text("wait", "skip")
+    alone = load(files, LISTS, ["sales.account"])
+    assert [row.key for row in alone.flows["sales.account"].fields] == ["Name=name"]
+    assert list(alone.flows) == ["sales.account"]
+    assert alone.flow_hash("sales.account") != load(files, LISTS).flow_hash("sales.account")
+
+
+def test_a_flow_that_waits_for_one_that_is_not_enabled_is_refused() -> None:
+    """Contacts alone would wait for accounts for ever: the sentence says what to do."""
+    with pytest.raises(ConfigError) as caught:
+        load(contact_text("wait", "skip"), LISTS, ["sales.contact"])
+    assert caught.value.problems == (
+        "sales.contact: AccountId=parent waits for records of sales.account, which is not enabled: enable it too, or let the row `skip`",
+    )
