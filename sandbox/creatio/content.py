@@ -39,6 +39,7 @@ def fill(database: Database) -> None:
                 "GivenName": given if family else None,
                 "Surname": family or given,
                 "Email": user["email"],
+                "TypeId": made_id("ContactType", "Employee"),
             }
             login = {
                 "Id": made_id("SysAdminUnit", user["name"]),

@@ -4,8 +4,8 @@ Keys in order; a key with an empty part is skipped; parts are equal when their `
 then looks, then asks `judge` what to do with what it found.
 """
 
+from collections.abc import Collection, Sequence
 from collections.abc import Mapping as MappingOf
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,6 +25,9 @@ class MatchKey:
     text: tuple[str, ...]
     parts: tuple[tuple[str, ...], ...] = ()
     """The columns of the other side that make each part of the text: several where a row joins them, as the parts of a name."""
+
+    whole: tuple[tuple[tuple[str, ...], str], ...] = ()
+    """What a row joins: the columns of the other side, and the words that stand in them one after the other."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,6 +70,7 @@ def keys_of(mapping: Mapping, source: Side, row: Row, context: Context) -> list[
         columns: dict[str, Value] = {}
         joined: dict[str, Value] = {}
         text: list[str] = []
+        whole: list[tuple[tuple[str, ...], str]] = []
         rules = mapping.match_rows(names)
         if any(
             column in context.entities[side].missing for rule in rules for side in (source, source.other) for column in rule.columns(side)
@@ -79,10 +83,31 @@ def keys_of(mapping: Mapping, source: Side, row: Row, context: Context) -> list[
             parts = converted.value if isinstance(converted.value, tuple) else (converted.value,)
             filled = {name: part for name, part in zip(rule.columns(source.other), parts, strict=True) if part is not None}
             (joined if rule.is_joined(source.other) else columns).update(filled)
+            if rule.is_joined(source.other):
+                whole.append((rule.columns(source.other), " ".join(str(part) for part in filled.values())))
             text.append(_joined_text(tuple(filled.values())))
         if len(text) == len(names) and all(text):
-            keys.append(MatchKey(number, columns or joined, tuple(text), tuple(rule.columns(source.other) for rule in rules)))
+            parts_of = tuple(rule.columns(source.other) for rule in rules)
+            keys.append(MatchKey(number, columns or joined, tuple(text), parts_of, tuple(whole)))
     return keys
+
+
+def partings(key: MatchKey) -> list[dict[str, Value]]:
+    """Return a loose key as exact ones: every way to share the words of a joined name out over its columns, in their order."""
+    found: list[dict[str, Value]] = [dict(key.columns)]
+    for columns, text in key.whole:
+        found = [{**before, **parting} for before in found for parting in _shared_out(columns, text.split())]
+    return found
+
+
+def _shared_out(columns: Sequence[str], words: Sequence[str]) -> list[dict[str, Value]]:
+    if len(columns) == 1:
+        return [{columns[0]: " ".join(words)} if words else {}]
+    ways: list[dict[str, Value]] = []
+    for cut in range(len(words) + 1):
+        first: dict[str, Value] = {columns[0]: " ".join(words[:cut])} if cut else {}
+        ways += [{**first, **rest} for rest in _shared_out(columns[1:], words[cut:])]
+    return ways
 
 
 def _joined_text(values: Sequence[Value]) -> str:
@@ -96,12 +121,22 @@ def hits(key: MatchKey, rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if tuple(_joined_text([row.values.get(column) for column in part]) for part in parts) == key.text]
 
 
-def judge(mapping: Mapping, source: Side, found: Sequence[Sequence[Row]], bound: MappingOf[str, Binding], own_id: str) -> Judgement:
-    """Judge the hits of a record's keys, in key order; `bound` holds the bindings of the hits by their id."""
+def judge(
+    mapping: Mapping,
+    source: Side,
+    found: Sequence[Sequence[Row]],
+    bound: MappingOf[str, Binding],
+    own_id: str,
+    left_out: Collection[str] = (),
+) -> Judgement:
+    """Judge the hits of a record's keys, in key order; `bound` holds the bindings of the hits by their id.
+
+    `left_out` names hits that do not take part in the flow: nothing is bound to them without a person.
+    """
     for rows in found:
         if not rows:
             continue
-        free = [row for row in rows if _is_free(bound.get(row.id), source, own_id)]
+        free = [row for row in rows if row.id not in left_out and _is_free(bound.get(row.id), source, own_id)]
         if len(rows) == 1 and free:
             return Judgement(Verdict.BIND, free[0])
         if any(_is_creating(bound.get(row.id)) for row in rows):

@@ -12,7 +12,7 @@ from functools import partial
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import NotReady, Rejected
 from shared.core.fingerprint import key_hash
-from shared.core.match import MOST_HITS, Judgement, MatchKey, Verdict, hits, judge, keys_of
+from shared.core.match import MOST_HITS, Judgement, MatchKey, Verdict, hits, judge, keys_of, partings
 from shared.core.plan import Desk, in_scope
 from shared.core.records import Row, Side
 from shared.core.work import Outcome, RunKind
@@ -39,10 +39,11 @@ class Match:
         ours = [job for job, got in zip(wanted, reserved, strict=True) if got]
         found = await self._find(work, desk, [(job, key) for job in ours for key in keys[job.id] or []])
         bound = await self._bindings_of_hits(work, found)
+        left_out = self._left_out(work, desk, found)
         creates: list[Job] = []
         taken: set[str] = set()
         for job in (job for job in ours if job.open):
-            judgement = judge(desk.mapping, work.side, found.get(job.id, []), bound, job.id)
+            judgement = judge(desk.mapping, work.side, found.get(job.id, []), bound, job.id, left_out)
             if judgement.row is not None and judgement.row.id in taken:
                 judgement = Judgement(Verdict.WAIT)  # its twin of this batch binds first and is seen on the next look
             if judgement.row is not None:
@@ -106,12 +107,21 @@ class Match:
         except Rejected:  # one hit that can't be read spoils the search of all: ask key by key (law 13)
             answers = [await self._find_one(system, entity, job, key, columns) for job, key in asked]
         for (job, key), rows in zip(asked, answers, strict=True):
+            lists = found.setdefault(job.id, [])
             equal = hits(key, rows)
-            found.setdefault(job.id, []).append(equal)
-            if key.is_loose and not equal and len(rows) >= MOST_HITS and job.open:
-                job.conflicts[""] = ("match.ambiguous", ())  # its twin may be among those that were not shown
-                job.end(Outcome.CONFLICT)
+            if key.is_loose and not equal and len(rows) >= MOST_HITS and not any(lists) and job.open:
+                equal = await self._find_exactly(system, entity, job, key, columns)
+            lists.append(equal)
         return found
+
+    async def _find_exactly(self, system: System, entity: str, job: Job, key: MatchKey, columns: list[str]) -> list[Row]:
+        """Ask again where a loose key had more hits than are shown: with every way in which the name may be parted."""
+        answers = await system.find(entity, partings(key), columns)
+        equal = {row.id: row for rows in answers for row in hits(key, rows)}
+        if not equal and any(len(rows) >= MOST_HITS for rows in answers):
+            job.conflicts[""] = ("match.ambiguous", ())  # its twin may be among those that were not shown
+            job.end(Outcome.CONFLICT)
+        return list(equal.values())
 
     async def _find_one(self, system: System, entity: str, job: Job, key: MatchKey, columns: list[str]) -> Sequence[Row]:
         try:
@@ -121,6 +131,11 @@ class Match:
                 raise
             job.fail(error, Outcome.FAILED)
             return []
+
+    def _left_out(self, work: BatchWork, desk: Desk, found: dict[str, list[list[Row]]]) -> set[str]:
+        """Return the hits that the flow's own conditions keep out, as employees among the contacts."""
+        side = work.side.other
+        return {row.id for lists in found.values() for rows in lists for row in rows if not in_scope(desk.mapping, side, row, desk.context)}
 
     async def _bindings_of_hits(self, work: BatchWork, found: dict[str, list[list[Row]]]) -> dict[str, Binding]:
         ids = {row.id for lists in found.values() for rows in lists for row in rows}
