@@ -64,6 +64,7 @@ _BY_CODE: dict[str, _Meaning] = {
     "0x80040216": (Transient, "unavailable"),
     "0x80071154": (Transient, "unavailable"),
 }
+_PRIVILEGE = re.compile(r"\bmissing prv[A-Z]\w+ privilege")
 _ABOUT_THE_ACCOUNT = frozenset({"0x80095ffc", "0x8004a104"})
 
 _UNKNOWN_COLUMN = re.compile(
@@ -137,10 +138,13 @@ def request_error(response: Response) -> TandemError:
 
 
 def part_error(status: int, headers: Mapping[str, str], content: bytes, about: About) -> TandemError:
-    """Turn the answer to one operation into the error of its record: a missing right on one row never stops a flow."""
+    """Turn the answer to one operation into the error of its record.
+
+    A missing right on one row never stops a flow; a missing privilege (its name begins with `prv`) is missing for every row of the table.
+    """
     code, message = error_facts(content)
     kind, name = _meaning(status, code, message)
-    if name == "denied" and code not in _ABOUT_THE_ACCOUNT:
+    if name == "denied" and code not in _ABOUT_THE_ACCOUNT and not _PRIVILEGE.search(message):
         kind, name = Rejected, "refused"
     if name == "changed_meanwhile" and about.creates:
         kind, name = Rejected, "duplicate"

@@ -115,8 +115,8 @@ async def test_a_missing_read_privilege_stops_the_flow(org):
     assert (await adapter.exist("account", [key])) == {key: True}
 
 
-async def test_a_missing_write_privilege_refuses_each_record(org):
-    """Without the right to write one table, creates, updates and deletes of it are refused record by record; reading goes on."""
+async def test_a_missing_write_privilege_is_denied_not_refused_record_by_record(org):
+    """Without the right to write one table nothing of it can be written: Denied, which stops the flow; reading goes on."""
     adapter = org.dataverse()
     (key,) = await org.control.seed("account", [{"name": "a"}])
     await org.control.rights("account", write=False)
@@ -128,8 +128,8 @@ async def test_a_missing_write_privilege_refuses_each_record(org):
         Write(DELETE, key, {}, seen),
     ]
     for result in await adapter.write("account", writes):
-        assert isinstance(result.error, Rejected)
-        assert result.error.code == "dataverse.refused"
+        assert isinstance(result.error, Denied)
+        assert result.error.code == "dataverse.denied"
     assert (await org.control.row("account", key) or {})["name"] == "a"
 
 
