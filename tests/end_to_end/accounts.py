@@ -95,7 +95,8 @@ class House:
     async def calm(self, seconds: float = 30.0, still: float = 1.5, *, orphans: bool = False) -> None:
         """Wait until no message is left, no batch is open and nothing was written for a while.
 
-        With `orphans` open batches do not count: rows whose message a dying host did not send any more wait for the watch.
+        What a flow holds while it asks a person does not count. With `orphans` open batches do not count at all: rows whose message a
+        dying host did not send any more wait for the watch.
         """
         since, before = time.monotonic(), -1
 
@@ -103,7 +104,7 @@ class House:
             nonlocal since, before
             status = await self.status()
             writes = await self.writes()
-            opened = any(flow["open_batches"] for flow in status["flows"].values())
+            opened = any(flow["open_batches"] for flow in status["flows"].values() if flow["asking"] is None)
             idle = not any(status["queues"].values()) and (orphans or not opened)
             if not idle or writes != before:
                 since, before = time.monotonic(), writes
