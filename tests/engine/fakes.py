@@ -3,6 +3,7 @@
 Every step of every fake first calls `world.step(name)`, which a test may use to crash, to let time pass or to act as a user.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -91,10 +92,25 @@ class FakeSystem:
         """Records that were merged into another one."""
         self.expired = False
         """True when positions are worth nothing any more."""
+        self.fails: Callable[[str], TandemError | None] = lambda _verb: None
+        """The error with which a whole request is answered: throttled, unreachable."""
+        self.unreadable: Callable[[str], TandemError | None] = lambda _record_id: None
+        self.delays: Callable[[], bool] = lambda: False
+        """Tells whether a write is answered with an error now and done later, by `land`."""
+        self.under_way: list[tuple[str, Write]] = []
+        self.landed: Callable[[str, Record], None] = lambda _record_id, _before: None
+        self.offset = timedelta(0)
+        """How far the server's own clock is from the app's."""
+        self._latest = START - timedelta(days=1)
+        self.further: set[str] = set()
+        """Entities beside the main one."""
+        self.elsewhere: dict[str, str] = {}
+        """The entity of each record that is not in the main one."""
 
     # what users do
 
     def create_as_user(self, record_id: str, **values: Value) -> None:
+        self.deleted.pop(record_id, None)
         self._store(record_id, {**dict.fromkeys(self.columns), **values}, by_us=False)
 
     def edit_as_user(self, record_id: str, **values: Value) -> None:
@@ -106,6 +122,24 @@ class FakeSystem:
         self.sequence += 1
         self.deleted[record_id] = self.sequence
 
+    def merge_as_user(self, loser: str, winner: str) -> None:
+        self.merged[loser] = winner
+        self.edit_as_user(loser)
+
+    def land(self) -> None:
+        """Do the writes that were answered with an error before they were done."""
+        landing, self.under_way = self.under_way, []
+        for entity, write in landing:
+            before = self.records.get(write.id)
+            self._write_one(write, entity)
+            if before is not None:
+                self.landed(write.id, before)
+
+    def now(self) -> datetime:
+        """Return the time by the server's own clock, which never runs backwards."""
+        self._latest = max(self._latest, self._clock() + self.offset)
+        return self._latest
+
     def value(self, record_id: str, column: str) -> Value:
         return self.records[record_id].values[column]
 
@@ -114,7 +148,14 @@ class FakeSystem:
         self._clock.tick(0.001)
         version = f'W/"{self.sequence}"' if self.etags else ""
         stored = {name: self.normalise(name, value) if by_us else value for name, value in values.items()}
-        self.records[record_id] = Record(stored, Stamp(self._clock(), version), by_us, self.sequence)
+        self.records[record_id] = Record(stored, Stamp(self.now(), version), by_us, self.sequence)
+
+    def _of(self, entity: str) -> dict[str, Record]:
+        """Return the records of an entity."""
+        return {i: r for i, r in self.records.items() if self._is_in(entity, i)}
+
+    def _is_in(self, entity: str, record_id: str) -> bool:
+        return self.elsewhere.get(record_id) == (entity if entity in self.further else None)
 
     # the port
 
@@ -129,7 +170,8 @@ class FakeSystem:
     async def exist(self, entity: str, ids: Collection[str]) -> Mapping[str, bool | None]:
         self._gate("exist")
         self.requests += 1
-        return {record_id: record_id in self.records for record_id in ids}
+        there = self._of(entity)
+        return {record_id: record_id in there for record_id in ids}
 
     async def changes(self, entity: str, columns: Collection[str], position: str | None, since: datetime | None):
         self._gate("changes")
@@ -138,39 +180,44 @@ class FakeSystem:
             self.expired = False
             raise Stale(f"{self.name}.delta_expired")
         after = -1 if position is None else int(position)
-        changed = [(r.sequence, Change(i, r.stamp)) for i, r in self.records.items() if r.sequence > after and i not in self.hidden]
-        gone = sorted(
-            (at, Change(i, None, deleted=True)) for i, at in self.deleted.items() if at > after and self.tells_deletes and position
-        )
+        changed = [(r.sequence, Change(i, r.stamp)) for i, r in self._of(entity).items() if r.sequence > after and i not in self.hidden]
+        lost = {i: at for i, at in self.deleted.items() if self._is_in(entity, i)}
+        gone = [(at, Change(i, None, deleted=True)) for i, at in lost.items() if at > after and self.tells_deletes and position]
         entries, end = sorted([*changed, *gone], key=lambda entry: entry[0]), self.sequence
         while len(entries) > self.page_size:
             page, entries = entries[: self.page_size], entries[self.page_size :]
-            yield ChangePage([change for _, change in page], str(page[-1][0]), complete=False, server_time=self._clock())
-        yield ChangePage([change for _, change in entries], str(end), complete=True, server_time=self._clock())
+            yield ChangePage([change for _, change in page], str(page[-1][0]), complete=False, server_time=self.now())
+        yield ChangePage([change for _, change in entries], str(end), complete=True, server_time=self.now())
 
     async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
         self._gate("read")
         self.requests += 1
-        return {i: self.row(i) for i in ids if (i in self.records and i not in self.hidden) or i in self.stale_for}
+        await asyncio.sleep(0)  # another worker's turn
+        there = self._of(entity)
+        shown = [i for i in ids if (i in there and i not in self.hidden) or i in self.stale_for]
+        return {i: self.unreadable(i) or self.row(i) for i in shown}
 
     async def find(self, entity: str, keys: Sequence[Mapping[str, Value]], columns: Collection[str]) -> Sequence[Sequence[Row]]:
         self._gate("find")
         self.requests += 1
-        shown = {i: r for i, r in self.records.items() if i not in self.hidden}
+        shown = {i: r for i, r in self._of(entity).items() if i not in self.hidden}
         return [[self.row(i) for i, r in shown.items() if all(r.values.get(c) == v for c, v in key.items())] for key in keys]
 
     async def write(self, entity: str, writes: Sequence[Write]) -> Sequence[WriteResult]:
         self._gate("write")
         self.requests += 1
+        unanswered = [WriteResult(w.id, error=Transient(f"{self.name}.unreachable", record_id=w.id)) for w in writes]
+        if self.delays():
+            self.under_way += [(entity, write) for write in writes]
+            return unanswered
         if self.lose_request():
-            return [WriteResult(w.id, error=Transient(f"{self.name}.unreachable", record_id=w.id)) for w in writes]
+            return unanswered
+        await asyncio.sleep(0)
         results = []
         for write in writes:
             self._step(f"{self.name}.write_one")
-            results.append(self._write_one(write))
-        if self.lose_reply():
-            return [WriteResult(w.id, error=Transient(f"{self.name}.unreachable", record_id=w.id)) for w in writes]
-        return results
+            results.append(self._write_one(write, entity))
+        return unanswered if self.lose_reply() else results
 
     async def users(self) -> Mapping[str, str]:
         return self.mail
@@ -191,14 +238,16 @@ class FakeSystem:
         self._step(f"{self.name}.{verb}")
         if self.denied:
             raise Denied(f"{self.name}.denied", system=self.name)
+        if (error := self.fails(verb)) is not None:
+            raise error
 
-    def _write_one(self, write: Write) -> WriteResult:
+    def _write_one(self, write: Write, entity: str = "") -> WriteResult:
         self.after_plan(write.id)
         refusal = self.refuse(write)
         if refusal is not None:
             return WriteResult(write.id, error=refusal)
         if write.kind is WriteKind.CREATE:
-            return self._create_one(write)
+            return self._create_one(entity, write)
         if write.id not in self.records:
             missing = Rejected(f"{self.name}.not_found", record_id=write.id)
             return WriteResult(write.id, error=None if write.kind is WriteKind.DELETE else missing)
@@ -214,10 +263,13 @@ class FakeSystem:
         before = met if not self.etags and write.seen is not None and met.values != write.seen.values else None
         return WriteResult(write.id, self._true_row(write.id), before)
 
-    def _create_one(self, write: Write) -> WriteResult:
+    def _create_one(self, entity: str, write: Write) -> WriteResult:
         if write.id in self.records:
             return WriteResult(write.id, error=Rejected(f"{self.name}.duplicate", record_id=write.id))
         self.writes += 1
+        self.deleted.pop(write.id, None)
+        if entity in self.further:
+            self.elsewhere[write.id] = entity
         self._store(write.id, {**dict.fromkeys(self.columns), **write.values}, by_us=True)
         self.between(write.id)
         return WriteResult(write.id, copy(self._true_row(write.id)))

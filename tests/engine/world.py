@@ -1,5 +1,6 @@
 """A small world to try the engine in: one flow between two fake systems, a fake ledger and queues, and a clock that obeys."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -90,6 +91,8 @@ class World:
     keys: str = "k1:" + "A" * 43 + "="
     poll_slice: timedelta = timedelta(seconds=45)
     compare_seconds: float = 6 * 3600
+    further: list[dict[str, object]] = field(default_factory=list)
+    """Mappings of further flows."""
     events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -109,7 +112,7 @@ class World:
             ledger=self.ledger,
             queues=self.queues,
             systems={"creatio": self.creatio, "dataverse": self.dynamics},
-            mappings=load({f"{FLOW}.json": json.dumps(self.mapping)}, {}),
+            mappings=load({f"{mapping['flow']}.json": json.dumps(mapping) for mapping in (self.mapping, *self.further)}, {}),
             keyring=Keyring.parse(self.keys),
             clock=self.clock,
             new_id=lambda: f"id{next(self._ids):06d}",
@@ -146,6 +149,12 @@ class World:
             self.clock.now = max(self.clock.now, due)
             await self._deliver(queue, message)
         raise AssertionError(f"the queues did not run empty: {self.queues.messages[:3]}")
+
+    async def deliver_together(self) -> None:
+        """Deliver every message that is due to a worker of its own, all at the same time."""
+        due = [entry for entry in self.queues.messages if entry[0] <= self.clock()]
+        self.queues.messages = [entry for entry in self.queues.messages if entry[0] > self.clock()]
+        await asyncio.gather(*(self._deliver(queue, message) for _, queue, message in due))
 
     async def _deliver(self, queue: str, message: object) -> None:
         try:
