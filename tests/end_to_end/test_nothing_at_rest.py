@@ -270,17 +270,19 @@ async def _within_this_process(scene: Scene) -> None:
 
 
 async def _whole_requests(scene: Scene, typist: Typist) -> None:
-    """Let whole requests be refused, a search for a marked text among them, until the flow of contacts stops."""
+    """Let whole requests be refused, searches for a marked text among them, until the flow of contacts stops."""
     house = scene.house
-    trouble = {"kind": "status", "status": 500, "body": "json", "method": "GET", "path": "filter", "times": 6}
-    await house.dynamics.chaos({"seed": 1, "rules": [trouble | {"status": 400}]})
-    await house.creatio.chaos({"seed": 1, "rules": [trouble]})
+    trouble = {"kind": "status", "body": "json", "method": "GET", "path": "filter", "times": 2}
+    await house.dynamics.chaos({"seed": 1, "rules": [trouble | {"status": 503}]})
+    await house.creatio.chaos({"seed": 1, "rules": [trouble | {"status": 500}]})
     await house.creatio.create("Contact", typist.row(CONTACTS, Side.CREATIO), "grace")
     await house.dynamics.create("contact", typist.row(CONTACTS, Side.DYNAMICS))
     await house.poll()
-    await house.calm(60, still=0.6)
-    await house.creatio.calm()
-    await house.dynamics.calm()
+
+    async def refused() -> bool:
+        return all([(await house.troubles(control))[0]["fired"] for control in (house.creatio, house.dynamics)])
+
+    await house.until(refused, "both systems refused a search", 60)
     await house.dynamics.rights("contact", read=False, write=False)
     await house.creatio.create("Contact", typist.row(CONTACTS, Side.CREATIO), "grace")
     await house.poll()
