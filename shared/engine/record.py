@@ -30,6 +30,7 @@ from shared.engine.wake import fetch, look_up, wake
 _MOST_ATTEMPTS = 40
 """A record that was put off so often, for another reason than an outage, needs a person: three hours, by the growing delays."""
 _MOST_DELAY = 300.0
+_SOON = 5.0
 
 
 class Record:
@@ -95,11 +96,28 @@ class Record:
         changes = [(job, self._noted(work, job)) for job in open_ends]
         changes = [(job, binding) for job, binding in changes if binding != job.binding]
         results = await self._services.ledger.save_bindings([binding for _, binding in changes])
+        overtaken: list[tuple[Job, Stale]] = []
         for (job, _), saved in zip(changes, results, strict=True):
             if isinstance(saved, Binding):
                 job.binding = saved
+            elif isinstance(saved, Stale):
+                overtaken.append((job, saved))
             else:
                 self._services.events("note_lost", flow=work.mapping.flow, record=job.id, code=saved.code)
+        await self._look_again(work, overtaken)
+
+    async def _look_again(self, work: BatchWork, overtaken: Sequence[tuple[Job, Stale]]) -> None:
+        """Put records off whose binding another worker saved first: what was found out about them may not hold any more.
+
+        What was kept of them is cleared with what else is mended, unless the other worker's binding tells the same.
+        """
+        if not overtaken:
+            return
+        found = await self._services.ledger.bindings(work.mapping.flow, work.side, [job.id for job, _ in overtaken])
+        for job, error in overtaken:
+            job.noted, job.binding = note_of(job, work.mapping), found.get(job.id)
+            job.outcome = None
+            job.put_off(_SOON, error)
 
     def _noted(self, work: BatchWork, job: Job) -> Binding:
         note, binding = note_of(job, work.mapping), job.binding

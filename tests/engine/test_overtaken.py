@@ -1,0 +1,53 @@
+"""Law 8 for what is open: a question about a record whose binding another worker saved meanwhile is looked at again, not kept for ever."""
+
+import pytest
+
+from shared.core.binding import Binding, BindingState
+from shared.core.records import Side
+from tests.engine.world import FLOW, World, guid
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a world with one record in Creatio and two in Dynamics that all have the same number."""
+    world = World()
+    world.creatio.create_as_user(guid(1), Id=guid(1), Name="Acme", Code="C")
+    for number in (11, 12):
+        world.dynamics.create_as_user(guid(number), name="Acme", accountnumber="C")
+    return world
+
+
+async def test_law_8_a_question_is_taken_back_when_its_record_was_bound_meanwhile(world):
+    """Another worker binds the record while this one asks which of two it is: the question goes, the record stays bound and flows."""
+    other = Binding(FLOW, BindingState.BOUND, guid(1), guid(11))
+
+    def bind_first(step: str) -> None:
+        if step == "ledger.save_conflicts" and not world.ledger.bound:
+            world.on_step = lambda _name: None
+            assert isinstance(world.ledger._save(other), Binding)
+
+    world.on_step = bind_first
+    await world.poll()
+    await world.drain()
+
+    assert world.binding(Side.CREATIO, guid(1)).dynamics_id == guid(11)
+    assert [one.reason for one in world.ledger.disputed.values() if one.creatio_id == guid(1)] == []
+    world.creatio.edit_as_user(guid(1), Notes="mine")
+    await world.cycle()
+    assert world.dynamics.value(guid(11), "description") == "mine"
+
+
+async def test_law_8_a_question_that_the_other_worker_has_too_stays(world):
+    """Two workers ask the same about one record: whoever saves the binding last leaves the other's question where it is."""
+    other = Binding(FLOW, BindingState.REFUSED, guid(1), None, source=Side.CREATIO, note="c ")
+
+    def ask_first(step: str) -> None:
+        if step == "ledger.save_conflicts" and not world.ledger.bound:
+            world.on_step = lambda _name: None
+            assert isinstance(world.ledger._save(other), Binding)
+
+    world.on_step = ask_first
+    await world.poll()
+    await world.drain()
+
+    assert [(one.creatio_id, one.reason) for one in world.ledger.disputed.values() if one.creatio_id] == [(guid(1), "match.ambiguous")]
