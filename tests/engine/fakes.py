@@ -247,7 +247,7 @@ class FakeSystem:
         if refusal is not None:
             return WriteResult(write.id, error=refusal)
         if write.kind is WriteKind.CREATE:
-            return self._create_one(entity, write)
+            return self._create_one(write, entity)
         if write.id not in self.records:
             missing = Rejected(f"{self.name}.not_found", record_id=write.id)
             return WriteResult(write.id, error=None if write.kind is WriteKind.DELETE else missing)
@@ -263,7 +263,7 @@ class FakeSystem:
         before = met if not self.etags and write.seen is not None and met.values != write.seen.values else None
         return WriteResult(write.id, self._true_row(write.id), before)
 
-    def _create_one(self, entity: str, write: Write) -> WriteResult:
+    def _create_one(self, write: Write, entity: str = "") -> WriteResult:
         if write.id in self.records:
             return WriteResult(write.id, error=Rejected(f"{self.name}.duplicate", record_id=write.id))
         self.writes += 1
