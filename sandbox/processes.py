@@ -104,7 +104,7 @@ class Sandbox:
                 await sandbox.control(name).chaos(rules)
             if before_host is not None:
                 await before_host(sandbox)
-            await sandbox._start_host()
+            await sandbox._start_first_host()
         except BaseException:
             await sandbox.close()
             raise
@@ -135,6 +135,21 @@ class Sandbox:
         """The address of the local host."""
         return self._child(_HOST).addresses["host"]
 
+    async def start_host(self, name: str) -> str:
+        """Start one more host beside the first, with the same settings and storage, and return its address.
+
+        Its log lies beside the others; `kill`, `stop` and `restart` know it by its name.
+        """
+        if name in self.children:
+            raise SandboxError(f"got {name!r}, but a program of this name runs already; choose another name")
+        await self._start_program(self._host_program(name, port=0))
+        return self.children[name].addresses[_HOST]
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names of the hosts, the first one first."""
+        return tuple(name for name, child in self.children.items() if child.program.addresses == (_HOST,))
+
     @property
     def master_key(self) -> str:
         """The key for the host's `/admin` addresses (header `x-functions-key`)."""
@@ -161,11 +176,10 @@ class Sandbox:
         self.children[name] = await Child.start(self._programs[name], self.directory)
 
     async def close(self) -> None:
-        """Stop everything, the host first, so that it doesn't complain about the others."""
+        """Stop everything, the hosts first, so that they don't complain about the others."""
         for control in self._controls.values():
             await control.close()
-        if _HOST in self.children:
-            await self.children[_HOST].stop()
+        await asyncio.gather(*(self.children[name].stop() for name in self.hosts))
         await asyncio.gather(*(child.stop() for child in self.children.values()))
 
     @property
@@ -280,25 +294,35 @@ class Sandbox:
             }
         return settings
 
-    async def _start_host(self) -> None:
-        file = self.directory / "local.settings.json"
-        file.touch(mode=0o600)
-        file.write_text(json.dumps({"IsEncrypted": False, "Values": self.settings}, indent=2), encoding="utf-8")
+    async def _start_first_host(self) -> None:
+        self._settings_file.touch(mode=0o600)
+        self._settings_file.write_text(json.dumps({"IsEncrypted": False, "Values": self.settings}, indent=2), encoding="utf-8")
+        await self._start_program(self._host_program(_HOST, self.ports.host))
+
+    @property
+    def _settings_file(self) -> Path:
+        return self.directory / "local.settings.json"
+
+    async def _start_program(self, program: Program) -> None:
+        self.children[program.name] = await Child.start(program, self.directory)
+        self._fix_ports(program, self.children[program.name])
+
+    def _host_program(self, name: str, port: int) -> Program:
         arguments = (
             "sandbox.host",
             "--app",
             ROOT / "function_app.py",
             "--settings",
-            file,
+            self._settings_file,
             "--port",
-            self.ports.host,
+            port,
             "--time-scale",
             self.time_scale,
+            "--instance",
+            name,
         )
         keys = {"LOCAL_HOST_MASTER_KEY": self._secrets["master"], "LOCAL_HOST_FUNCTION_KEY": self._secrets["function"]}
-        program = Program(_HOST, _texts(arguments), ("host",), child_environment() | keys)
-        self.children[_HOST] = await Child.start(program, self.directory)
-        self._fix_ports(program, self.children[_HOST])
+        return Program(name, _texts(arguments), (_HOST,), child_environment() | keys)
 
 
 def app_setting_names() -> frozenset[str]:
