@@ -1,7 +1,7 @@
 """Read: bindings and the records of both sides, fresh and in bulk, and which records can be worked on at all."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -30,15 +30,14 @@ class Read:
 
         With `any_age` a row older than the one seen last counts as well: a person said so, or it is only counted.
         """
-        services, side, other = self._services, work.side, work.side.other
+        side, other = work.side, work.side.other
         ids = [job.id for job in jobs]
-        own_system, mapping = services.system(work.mapping, side), work.mapping
-        bindings, own = await asyncio.gather(self._bindings(work, jobs), own_system.read(mapping.entity(side), ids, desk.columns(side)))
+        bindings, own = await asyncio.gather(self._bindings(work, jobs), self._rows(work, desk, side, ids))
         jobs = [job for job in jobs if job.open]
         reopening = {job.id for job in jobs if job.decided == REOPEN}
         twins = [binding.id_on(other) for record_id, binding in bindings.items() if binding.state in _LIVE or record_id in reopening]
         wanted = [twin for twin in twins if twin]
-        far = await services.system(mapping, other).read(mapping.entity(other), wanted, desk.columns(other)) if wanted else {}
+        far = await self._rows(work, desk, other, wanted) if wanted else {}
         any_age = any_age or work.batch.kind in (RunKind.REPLAY, RunKind.REBASE)
         for job in jobs:
             job.binding, job.rows, job.plan = bindings.get(job.id), {}, None
@@ -70,6 +69,19 @@ class Read:
                 job.keeps_note = True  # nothing may be written over what can't be read
                 job.fail(error, Outcome.FAILED)
         return found
+
+    async def _rows(self, work: BatchWork, desk: Desk, side: Side, ids: Sequence[str]) -> Mapping[str, Row | TandemError]:
+        """Read records of a side; raises Stale when a column is gone that was there when the desk was opened: it is no empty value."""
+        system, entity, columns = self._services.system(work.mapping, side), work.mapping.entity(side), desk.columns(side)
+        gone = Stale(f"{system.name}.changed_meanwhile", "a column was removed", system=system.name, entity=entity)
+        try:
+            rows = await system.read(entity, ids, columns)
+        except Rejected as error:
+            raise gone if error.code.endswith(".unknown_column") else error from None
+        wanted = set(columns)
+        if any(isinstance(row, Row) and not row.values.keys() >= wanted for row in rows.values()):
+            raise gone
+        return rows
 
     def _place(self, work: BatchWork, job: Job, own: Row | TandemError | None, twin: Row | TandemError | None, *, any_age: bool) -> None:
         """Give a record its rows, or end it: its row is gone, unreadable, older than what was seen, or someone else's work."""

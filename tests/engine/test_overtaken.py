@@ -1,4 +1,4 @@
-"""Law 8 for what is open: a question about a record whose binding another worker saved meanwhile is looked at again, not kept for ever."""
+"""What is overtaken while a worker looks at it, a binding by another worker or a column by an administrator, is looked at again."""
 
 import pytest
 
@@ -51,3 +51,27 @@ async def test_law_8_a_question_that_the_other_worker_has_too_stays(world):
     await world.drain()
 
     assert [(one.creatio_id, one.reason) for one in world.ledger.disputed.values() if one.creatio_id] == [(guid(1), "match.ambiguous")]
+
+
+@pytest.mark.parametrize("side", list(Side))
+async def test_law_13_a_column_that_goes_after_it_was_described_is_no_empty_value(side):
+    """A column is removed between describing a side and reading it: its field fails, the other side keeps its value, the rest flows."""
+    world = World()
+    record, twin = await world.pair(Phone="+1")
+    system, other = world.system(side), world.system(side.other)
+    column = {Side.CREATIO: "Phone", Side.DYNAMICS: "telephone1"}[side]
+    kept = {Side.CREATIO: (twin, "telephone1"), Side.DYNAMICS: (record, "Phone")}[side]
+
+    def remove(step: str) -> None:
+        if step == f"{system.name}.read":
+            system.columns.pop(column, None)
+            for row in system.records.values():
+                row.values.pop(column, None)
+
+    world.on_step = remove
+    world.creatio.edit_as_user(record, Zip="1")
+    await world.cycle(2)
+
+    assert other.value(*kept) == "+1"
+    assert world.dynamics.value(twin, "zip") == "1"
+    assert world.failure_codes() == {("Phone=telephone1", f"{system.name}.unknown_column")}
