@@ -6,7 +6,8 @@ its `Switches` (a frozen pydantic model), a `Clock`, a `Counts`, a `Chaos`; `con
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -113,6 +114,19 @@ class Counts:
     operations: int = 0
     writes: int = 0
     by: Counter[str] = field(default_factory=Counter)
+    most: Counter[str] = field(default_factory=Counter)
+    """How many requests of a name were in work at one time at most: whether clients together keep within a limit."""
+    _in_work: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def working(self, label: str) -> Iterator[None]:
+        """Count one request as in work for the length of the block."""
+        self._in_work[label] += 1
+        self.most[label] = max(self.most[label], self._in_work[label])
+        try:
+            yield
+        finally:
+            self._in_work[label] -= 1
 
     def request(self, label: str, *, counted: bool) -> None:
         """Count one HTTP request; one that is not `counted` (log-ins, tokens) shows in `by` only."""
@@ -133,11 +147,12 @@ class Counts:
         """Start again at nothing."""
         self.total = self.operations = self.writes = 0
         self.by.clear()
+        self.most.clear()
 
     def describe(self) -> dict[str, Any]:
         """Return all counts."""
-        ordered = dict(sorted(self.by.items()))
-        return {"total": self.total, "operations": self.operations, "writes": self.writes, "by": ordered}
+        by, most = (dict(sorted(counted.items())) for counted in (self.by, self.most))
+        return {"total": self.total, "operations": self.operations, "writes": self.writes, "by": by, "most": most}
 
 
 @dataclass(frozen=True)
@@ -179,7 +194,8 @@ def controlled(
             return
         name, counted = label(scope["method"], path)
         panel.counts.request(name, counted=counted)
-        await troubled(scope, receive, _dated(send, panel.clock))
+        with panel.counts.working(name):
+            await troubled(scope, receive, _dated(send, panel.clock))
 
     return outermost
 

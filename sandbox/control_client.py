@@ -83,7 +83,7 @@ class Control:
         await self._ask("POST", "/columns/add", {"entity": entity, "column": column})
 
     async def requests(self) -> dict[str, Any]:
-        """Return the counts: total, operations, writes, by."""
+        """Return the counts: total, operations, writes, by, most (in work at one time)."""
         return dict(await self._ask("GET", "/requests"))
 
     async def reset_requests(self) -> None:

@@ -100,16 +100,25 @@ async def _chaos(client, *rules, seed=0):
 
 
 async def test_requests_are_counted_and_control_requests_are_not(client):
-    """Counted requests raise the total, tokens show in `by` only, control requests nowhere."""
+    """Counted requests raise the total, tokens show by name only, control requests nowhere."""
     await client.get("/work")
     await client.post("/work", content=b"x")
     await client.get("/token")
     await client.get("/_control/health")
     counts = (await client.get("/_control/requests")).json()
     by = {"GET token": 1, "GET work": 1, "POST work": 1}
-    assert counts == {"total": 2, "operations": 2, "writes": 0, "by": by}
+    assert counts == {"total": 2, "operations": 2, "writes": 0, "by": by, "most": by}
     await client.post("/_control/requests/reset")
     assert (await client.get("/_control/requests")).json()["total"] == 0
+
+
+async def test_requests_in_work_at_one_time_are_counted(client):
+    """Of three requests that overlap and two that follow, three were in work at one time."""
+    await _chaos(client, {"kind": "delay", "seconds": 0.2, "times": 3})
+    await asyncio.gather(*(client.get("/work") for _ in range(3)))
+    for _ in range(2):
+        await client.get("/work")
+    assert (await client.get("/_control/requests")).json()["most"] == {"GET work": 3}
 
 
 async def test_rows_pass_through_the_control_api(client):
