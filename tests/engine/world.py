@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -25,6 +26,7 @@ from shared.engine.watch import Watch
 from tests.engine.fake_ledger import FakeLedger
 from tests.engine.fakes import Crash, FakeClock, FakeQueues, FakeSystem
 
+_WORKER: ContextVar[int] = ContextVar("worker", default=0)
 FLOW = "test.account"
 MAPPING = {
     "flow": FLOW,
@@ -97,13 +99,16 @@ class World:
 
     def __post_init__(self) -> None:
         def step(name: str) -> None:
+            if _WORKER.get() in self._dead:
+                raise Crash
             self.on_step(name)
 
         self.ledger = FakeLedger(step, self.clock)
         self.queues = FakeQueues(self.clock, step)
         self.creatio = FakeSystem("creatio", Side.CREATIO, CREATIO_COLUMNS, self.clock, step, etags=False)
         self.dynamics = FakeSystem("dataverse", Side.DYNAMICS, DYNAMICS_COLUMNS, self.clock, step, etags=True)
-        self._ids = count(1)
+        self._ids, self._workers = count(1), count(1)
+        self._dead: set[int] = set()
         self.start()
 
     def start(self) -> None:
@@ -137,7 +142,17 @@ class World:
     async def poll(self) -> None:
         """Let the timer fire once."""
         self.clock.tick(60)
-        await self.poller.run()
+        await self.as_worker(self.poller.run())
+
+    async def as_worker(self, work: Awaitable[object]) -> None:
+        """Do work as a process of its own: once it dies, nothing that it still had under way goes on."""
+        worker = next(self._workers)
+        _WORKER.set(worker)
+        try:
+            await work
+        except Crash:
+            self._dead.add(worker)
+            raise
 
     async def drain(self, limit: int = 400) -> None:
         """Work off the queues as the host does: a message whose worker dies comes back, time passes for delayed ones."""
@@ -159,10 +174,10 @@ class World:
     async def _deliver(self, queue: str, message: object) -> None:
         try:
             if isinstance(message, Message):
-                await self.syncer.run(message)
+                await self.as_worker(self.syncer.run(message))
             else:
                 assert isinstance(message, PollMessage)
-                await self.tasks.run(message)
+                await self.as_worker(self.tasks.run(message))
         except Crash:
             self.queues.messages.append((self.clock() + timedelta(minutes=10), queue, message))
             self.start()
