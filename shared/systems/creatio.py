@@ -333,7 +333,8 @@ class Creatio:
             urls.append(collection_url(model.name, select=names, where=where, order="Id", top=_MOST_HITS * len(group), count=True))
         try:
             answers = await self._service.gets(urls, model.name)
-            return [rows_of(answer, Asked(model.name)) for answer in answers]
+            values = tuple(value for key in keys for value in key.values())
+            return [rows_of(answer, Asked(model.name, values=values)) for answer in answers]
         except TandemError as error:
             self._schema.heed(error)
             raise self._service.patient(error) from None

@@ -228,7 +228,7 @@ class Dataverse:
         if not answers or not answers[0]:
             raise _bad_answer("", "the batch came back without its only part")
         answer = answers[0][0]
-        response = Response(SYSTEM, answer.status, httpx.Headers(dict(answer.headers)), answer.content)
+        response = Response(SYSTEM, answer.status, httpx.Headers(dict(answer.headers)), answer.content, asked=url)
         if answer.status >= _FAILED:
             raise request_error(response)
         return response

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
-from shared.systems.odata import masked, parse_json
+from shared.systems.odata import literals, masked, parse_json
 from shared.systems.web import Response
 
 SYSTEM = "dataverse"
@@ -134,7 +134,8 @@ def request_error(response: Response) -> TandemError:
         kind, name = Stale, "delta_expired"
     found = _UNKNOWN_COLUMN.search(message) if name == "unknown_column" else None
     column = next((group for group in found.groups() if group), "") if found else ""
-    return _made(kind, name, _said(response.status, code, message, ()), About(), response.request_id, column)
+    said = _said(response.status, code, message, literals(response.asked))
+    return _made(kind, name, said, About(), response.request_id, column)
 
 
 def part_error(status: int, headers: Mapping[str, str], content: bytes, about: About) -> TandemError:

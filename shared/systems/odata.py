@@ -4,20 +4,24 @@ Nothing here does I/O. Text that comes from records enters a URL only through `t
 only through `identifier`, so that no value can change the meaning of a request.
 """
 
+import html
 import json
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from shared.core.records import Scalar, is_guid
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _QUOTED_TEXT = re.compile(r"(?<!\w)(['\"])(.*?)(?:\1(?!\w)|$)|\u201c[^\u201d]*(?:\u201d|$)", re.DOTALL)
+_LITERAL = re.compile(r"'((?:[^']|'')*)'")
+_JSON_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 _MASK = "\u2026"
 _LONGEST_SAID = 300
 _SHORTEST_MASKED = 3
@@ -138,12 +142,26 @@ def masked(text: str, values: Collection[Any] = ()) -> str:
     Values of one or two characters are left: they would tear every word apart and tell nothing.
     """
     own = {str(part) for value in values for part in (value if isinstance(value, tuple) else (value,)) if part is not None}
+    own |= {unicodedata.normalize(form, part) for form in ("NFC", "NFD") for part in own}
     own |= {json.dumps(part)[1:-1] for part in own} | {part.replace("\n", "\r\n") for part in own}
+    own |= {html.escape(part) for part in own} | {quote(part, errors="replace") for part in own}
     for value in sorted(own, key=len, reverse=True):
         if len(value) >= _SHORTEST_MASKED:
             text = re.sub(re.escape(value), _MASK, text, flags=re.IGNORECASE)
     text = " ".join(_QUOTED_TEXT.sub(_MASK, text).split())
     return text if len(text) <= _LONGEST_SAID else text[: _LONGEST_SAID - 1] + _MASK
+
+
+def literals(url: str) -> list[str]:
+    """Return the texts that an address asks for: in single quotes as OData writes them, in double ones within JSON lists."""
+    decoded = unquote(url)
+    texts = [one.replace("''", "'") for one in _LITERAL.findall(decoded)]
+    for quoted in _JSON_TEXT.findall(decoded):
+        try:
+            texts.append(str(json.loads(quoted)))
+        except ValueError:
+            texts.append(quoted[1:-1])
+    return texts
 
 
 # --- multipart batches ------------------------------------------------------------------------------------------------------

@@ -77,6 +77,8 @@ class Response:
     headers: httpx.Headers
     content: bytes
     request_id: str = ""
+    asked: str = field(default="", repr=False)
+    """The address that was asked: its literals are what a person typed, to be masked in the server's text."""
 
     def json(self) -> Any:
         """Return the body as JSON with exact decimals; raises Transient `<system>.not_json` whatever the content type claims."""
@@ -269,7 +271,7 @@ class Web:
             except (httpx.HTTPError, httpx.StreamError, TimeoutError, OSError) as problem:
                 self.pace.slower()
                 return session, _Unanswered(self._code("unreachable"), problem, system=self.system)
-        answer = Response(self.system, raw.status_code, raw.headers, raw.content, _request_id(raw.headers))
+        answer = Response(self.system, raw.status_code, raw.headers, raw.content, _request_id(raw.headers), str(url))
         self._learn(answer)
         return session, answer
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import quote, unquote_plus
 
 import httpx
@@ -25,6 +25,9 @@ _MESSAGE = re.compile(rb'"(message|Message|ExceptionMessage)":\s*"(?:[^"\\]|\\.)
 _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _LITERAL = re.compile(r"'((?:[^']|'')*)'")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{11,}={0,2}")
+_REFUSAL = b'{"error": {"code": "", "message": "no"}}'
+Look: TypeAlias = Callable[[str, bytes, int, bytes], tuple[int, bytes]]
+"""Gets method and address, the body sent, status and body of the answer; returns status and body to answer with."""
 _HOP = {"connection", "transfer-encoding", "content-length", "content-encoding", "keep-alive"}
 
 
@@ -76,10 +79,10 @@ def _decoded(token: bytes) -> bytes:
 
 @dataclass
 class Tap:
-    """Stands before a server, passes everything on, and lets `look` see or change each exchange: (request, sent, answered)."""
+    """Stands before a server, passes everything on, and lets `look` see or change each exchange."""
 
     target: str
-    look: Callable[[str, bytes, bytes], bytes]
+    look: Look
     trust: ssl.SSLContext = field(default_factory=lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,10 +100,10 @@ class Tap:
         headers = [*kept, (b"accept-encoding", b"identity"), *([(b"content-length", str(len(body)).encode())] if body else [])]
         async with httpx.AsyncClient(verify=self.trust, trust_env=False, timeout=60.0) as client:
             answer = await client.request(scope["method"], self.target + path, headers=headers, content=body)
-        content = self.look(f"{scope['method']} {path}", body, answer.content)
+        status, content = self.look(f"{scope['method']} {path}", body, answer.status_code, answer.content)
         passed = [(name, value) for name, value in answer.headers.raw if name.decode().lower() not in _HOP]
-        length = [] if answer.status_code in (204, 304) else [(b"content-length", str(len(content)).encode())]
-        await send({"type": "http.response.start", "status": answer.status_code, "headers": [*passed, *length]})
+        length = [] if status in (204, 304) else [(b"content-length", str(len(content)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": [*passed, *length]})
         await send({"type": "http.response.body", "body": content})
 
 
@@ -110,9 +113,19 @@ class Gossip:
 
     told: list[str] = field(default_factory=list)
     """The error texts that were told, each with markers in it."""
+    refuses_searches: bool = False
+    """Whether a search for a marked text is answered with an error."""
 
-    def __call__(self, request: str, sent: bytes, answered: bytes) -> bytes:
+    def __call__(self, request: str, sent: bytes, status: int, answered: bytes) -> tuple[int, bytes]:
         """Return the answer with longer errors."""
+        if self._refuses(request):
+            return 400, self._tell(_REFUSAL, sent, request)
+        return status, self._longer(request, sent, answered)
+
+    def _refuses(self, address: str) -> bool:
+        return self.refuses_searches and any(root in unquote_plus(address) for root in _ROOTS)
+
+    def _longer(self, request: str, sent: bytes, answered: bytes) -> bytes:
         if b'"responses"' in answered:
             return self._json_batch(sent, answered)
         asked = re.split(rb"\r\n(?=(?:GET|POST|PATCH|DELETE) \S+ HTTP/1\.1\r\n)", sent)[1:]
@@ -126,6 +139,8 @@ class Gossip:
         asked = {part["id"]: part for part in json.loads(sent)["requests"]}
         whole = json.loads(answered)
         for part in whole["responses"]:
+            if self._refuses(asked.get(part["id"], {}).get("url", "")):
+                part |= {"status": 400, "body": json.loads(_REFUSAL)}
             if part["status"] >= 400 and part["id"] in asked:
                 ask = asked[part["id"]]
                 text = self._tell(json.dumps(part.get("body")).encode(), json.dumps(ask.get("body")).encode(), ask["url"])
@@ -134,7 +149,7 @@ class Gossip:
 
     def _tell(self, answered: bytes, sent: bytes, address: str) -> bytes:
         values = [json.loads(f'"{text}"') for text in _TEXT.findall(sent.decode("utf-8", "replace"))]
-        values += _LITERAL.findall(unquote_plus(address))
+        values += _LITERAL.findall(unquote_plus(address)) + _TEXT.findall(unquote_plus(address))
         marked = list(dict.fromkeys(value for value in values if any(root.lower() in value.lower() for root in _ROOTS)))
         if not marked or not _MESSAGE.search(answered):
             return answered
@@ -151,13 +166,13 @@ class Keeping:
 
     written: list[tuple[str, bytes]] = field(default_factory=list)
 
-    def __call__(self, request: str, sent: bytes, answered: bytes) -> bytes:
+    def __call__(self, request: str, sent: bytes, status: int, answered: bytes) -> tuple[int, bytes]:
         """Keep a request with its body; the answer stays as it is."""
         self.written.append((request, sent))
-        return answered
+        return status, answered
 
 
-async def between(stack: AsyncExitStack, target: str, look: Callable[[str, bytes, bytes], bytes]) -> str:
+async def between(stack: AsyncExitStack, target: str, look: Look) -> str:
     """Serve a tap before a server for the length of the stack and return its address."""
     app: AsgiApp = Tap(target.rstrip("/"), look)
     return await stack.enter_async_context(running(app))

@@ -110,6 +110,21 @@ def test_masked_hides_values_in_their_escaped_and_multi_line_forms():
     assert said == "bad: … and …"
 
 
+@pytest.mark.parametrize(
+    "written", ["Zoe\u0301 & So\u0308hne", "Zo\u00e9 &amp; S\u00f6hne", "Zo%C3%A9%20%26%20S%C3%B6hne", "ZO\u00c9 & S\u00d6HNE"]
+)
+def test_masked_hides_values_however_the_server_writes_them(written):
+    """A decomposed accent, HTML, a percent-encoded address and capitals are the same value."""
+    assert odata.masked(f"value {written} exists", ["Zo\u00e9 & S\u00f6hne"]) == "value \u2026 exists"
+
+
+def test_literals_of_an_address_are_what_was_asked_for():
+    """Quoted texts, doubled quotes undone, and the members of JSON lists are found in an encoded address."""
+    name, members = odata.text_literal("O'Brien & Co"), odata.in_list(['a"b@x', "\u00e9"])
+    url = f"accounts?$filter=name%20eq%20{name}%20or%20In(PropertyName='email',PropertyValues={members})"
+    assert {"O'Brien & Co", 'a"b@x', "\u00e9"} <= set(odata.literals(url))
+
+
 def test_masked_is_short():
     """A server's page of text is cut to 300 characters."""
     assert len(odata.masked("word " * 500)) == 300
