@@ -227,12 +227,16 @@ class FakeSystem:
 
     def row(self, record_id: str) -> Row:
         record = self.stale_for.get(record_id) or self.records[record_id]
-        return Row(record_id, record.stamp, dict(record.values), record.by_us, self.merged.get(record_id, ""))
+        return Row(record_id, record.stamp, self._shown(record), record.by_us, self.merged.get(record_id, ""))
 
     def _true_row(self, record_id: str) -> Row:
         """Return a record as it is, whatever a replica says."""
         record = self.records[record_id]
-        return Row(record_id, record.stamp, dict(record.values), record.by_us, self.merged.get(record_id, ""))
+        return Row(record_id, record.stamp, self._shown(record), record.by_us, self.merged.get(record_id, ""))
+
+    def _shown(self, record: Record) -> dict[str, Value]:
+        """Return a value for each column that there is, and for no other."""
+        return {name: record.values.get(name) for name in self.columns}
 
     def _gate(self, verb: str) -> None:
         self._step(f"{self.name}.{verb}")
