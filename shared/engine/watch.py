@@ -27,14 +27,16 @@ class Watch:
         """Send open batches without progress and parked ones of running flows again, sweep, purge, and report."""
         services = self._services
         state = await services.ledger.poll_state()
+        depths = await services.queues.depths()
         for flow in services.mappings.flows:
             await self._resend(flow, state)
+            if not depths.get("polls"):
+                await self._walk_on(flow, state)
             await self._walk.finish(flow, state)
         known = services.mappings.flows
         waiting = await services.ledger.all_waiting()
         await self._sweep([row for row in waiting if row.flow in known and row.target_flow in known])
         purged = await services.ledger.purge(services.clock() - services.limits.retention)
-        depths = await services.queues.depths()
         services.events("heartbeat", purged=float(purged), **{f"depth_{name}": float(depth) for name, depth in depths.items()})
         for (flow, side), mark in state.watermarks.items():
             age = (services.clock() - mark.saved_at).total_seconds()
@@ -82,6 +84,16 @@ class Watch:
         for side in held:
             message = PollMessage(v=MESSAGE_VERSION, flow=flow, side=side, run=services.new_id(), task=Task.GATE)
             await services.queues.send("polls", message)
+
+    async def _walk_on(self, flow: str, state: PollState) -> None:
+        """Begin a walk once more whose message is nowhere: its batches are named, so those that are there already are left as they are."""
+        services, walking = self._services, self._services.settings(flow, state.flows).walking
+        if walking is None or walking.walked or services.clock() - walking.started < services.limits.resend_after:
+            return
+        side, run, kind, dry = walking.side, walking.run, walking.kind, walking.dry
+        message = PollMessage(v=MESSAGE_VERSION, flow=flow, side=side, run=run, task=Task.WALK, kind=kind, dry=dry)
+        await services.queues.send("polls", message)
+        services.events("walk_sent_again", flow=flow, run=run)
 
     async def _send(self, batch: Batch) -> None:
         """Send a batch's message first, then save its row: a crash in between sends it twice, which is harmless."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
-from shared.core.records import Change, ChangePage, Column, Entity, Row, Side, Stamp, Value, Write, WriteKind, WriteResult
+from shared.core.records import Change, ChangePage, Column, ColumnType, Entity, Row, Side, Stamp, Value, Write, WriteKind, WriteResult
 from shared.core.work import Message, PollMessage
 from tests.engine.fake_ledger import Step
 
@@ -117,10 +117,19 @@ class FakeSystem:
         self._store(record_id, {**self.records[record_id].values, **values}, by_us=False)
 
     def delete_as_user(self, record_id: str) -> None:
+        self._delete(record_id, by_us=False)
+
+    def _delete(self, record_id: str, *, by_us: bool) -> None:
+        """Remove a record; what was linked to it is linked to nothing then."""
         del self.records[record_id]
         self.stale_for.pop(record_id, None)
         self.sequence += 1
         self.deleted[record_id] = self.sequence
+        links = [column.name for column in self.columns.values() if column.type is ColumnType.LOOKUP]
+        for child, record in list(self.records.items()):
+            cut = {name: None for name in links if record.values.get(name) == record_id}
+            if cut:
+                self._store(child, {**record.values, **cut}, by_us=by_us)
 
     def merge_as_user(self, loser: str, winner: str) -> None:
         self.merged[loser] = winner
@@ -260,7 +269,7 @@ class FakeSystem:
             return WriteResult(write.id, error=Stale(f"{self.name}.changed_meanwhile", record_id=write.id))
         self.writes += 1
         if write.kind is WriteKind.DELETE:
-            self.delete_as_user(write.id)
+            self._delete(write.id, by_us=True)
             return WriteResult(write.id)
         self._store(write.id, {**met.values, **write.values}, by_us=True)
         self.between(write.id)
