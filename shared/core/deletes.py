@@ -56,6 +56,7 @@ def consequence(mapping: Mapping, survivor: Side, row: Row) -> dict[str, Value]:
 
 def unsynced(desk: Desk, binding: Binding, survivor: Side, row: Row) -> list[str]:
     """Return the keys of the fields that were edited on the surviving side and would have gone to the record that is gone."""
+    policy = desk.mapping.inactive_on(survivor) if desk.mapping.on_delete == "deactivate" else {}
     printers = Printers(desk, {side: binding.id_on(side) or "" for side in Side})
     edited = []
     for rule in desk.rows:
@@ -63,6 +64,8 @@ def unsynced(desk: Desk, binding: Binding, survivor: Side, row: Row) -> list[str
         base = state.base(survivor) if state else None
         if state is None or base is None or not rule.writes(survivor.other):
             continue
+        if all(name in policy and row.values.get(name) == policy[name] for name in rule.columns(survivor)):
+            continue  # as the delete makes it: written by a worker that died before it could say so
         printed = printers.print(survivor, state.key_id, rule, value_on(rule, survivor, row))
         arrived = state.sent if state.sent_to is survivor else None
         if printed not in (base, arrived):

@@ -28,6 +28,7 @@ class Delete:
 
     async def run(self, work: BatchWork, desk: Desk, jobs: list[Job]) -> None:
         """Follow what reading found out; every job that is gone or merged ends here or is put off."""
+        await self._in_step_again(work, [job for job in jobs if job.back or job.reopened])
         back = [job for job in jobs if job.back and job.binding]
         if back:
             await self._welcome_back(work, back)
@@ -39,9 +40,20 @@ class Delete:
         ends += [(job, self._ended(work, job)) for job in [*merged, *await self._followed(work, desk, gone)]]
         await self._end(work, ends)
 
+    async def _in_step_again(self, work: BatchWork, jobs: list[Job]) -> None:
+        """Call off the deletes of records that go on; one that Tandem meant to send counts as a user's if it comes later."""
+        ids = [(side, record_id) for job in jobs for side, record_id in zip(Side, job.pair or (), strict=False) if record_id]
+        if not ids:
+            return
+        ledger, mapping = self._services.ledger, work.mapping
+        if mapping.on_delete in ("deactivate", "delete"):
+            await ledger.clear_held(mapping.flow, ids)
+        for side in Side if mapping.on_delete == "delete" else ():
+            named = [record_id for at, record_id in ids if at is side]
+            await ledger.forget_own_deletes(mapping.system(side), mapping.entity(side), named)
+
     async def _welcome_back(self, work: BatchWork, jobs: list[Job]) -> None:
-        """Keep that records are there again; deletes of them that waited for a person are off."""
-        await self._services.ledger.clear_held(work.mapping.flow, [(work.side, job.id) for job in jobs])
+        """Keep that records are there again."""
         for job, saved in zip(jobs, await self._services.ledger.save_bindings([b for job in jobs if (b := job.binding)]), strict=True):
             job.back = False
             if isinstance(saved, Binding):
@@ -194,7 +206,8 @@ class Delete:
             else:
                 job.outcome = None
                 self._not_saved(job, saved)
-        held = [(work.side, job.id) for job, binding in ends if binding.gone and job.outcome is not None]
+        over = [binding for job, binding in ends if job.outcome is not None]
+        held = [(side, record_id) for binding in over for side in binding.gone if (record_id := binding.id_on(side))]
         if held and work.mapping.on_delete in ("deactivate", "delete"):
             await self._services.ledger.clear_held(work.mapping.flow, held)
 

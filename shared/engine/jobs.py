@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from shared.core.binding import Binding
+from shared.core.binding import Binding, BindingState
 from shared.core.errors import TandemError
 from shared.core.mapping import Mapping
 from shared.core.merge import Action
@@ -79,6 +79,17 @@ class Job:
     def decided(self) -> str:
         """Return what a person decided about the record as a whole, "" for nothing."""
         return self.item.decisions.get("", "")
+
+    @property
+    def concerns_delete(self) -> bool:
+        """Tell whether the delete step has something to do for it."""
+        return self.gone or self.back or self.dismissed or bool(self.merged_into) or self.reopened
+
+    @property
+    def reopened(self) -> bool:
+        """Tell whether a person, or a rebase, lets a record of which the other side has none any more be created again."""
+        there = self.binding is not None and self.binding.state is BindingState.REFUSED
+        return self.open and there and self.pair is not None and all(self.pair)
 
     @property
     def open(self) -> bool:

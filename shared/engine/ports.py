@@ -211,6 +211,9 @@ class Ledger(Protocol):
     async def own_deletes(self, system: str, entity: str, ids: Collection[str]) -> Collection[str]:
         """Return those of the ids that Tandem itself deleted."""
 
+    async def forget_own_deletes(self, system: str, entity: str, ids: Collection[str]) -> None:
+        """Forget that Tandem meant to delete these records: they go on."""
+
     async def save_run(self, run: Run) -> None:
         """Keep a run row (replace)."""
 

@@ -200,7 +200,7 @@ class Read:
         binding = job.binding
         if binding is None or binding.state is BindingState.ENDED:
             job.gone = job.dismissed = binding is not None and job.item.deleted and work.side not in binding.gone
-            if binding is not None and job.item.deleted and binding.note:
+            if binding is not None and job.item.deleted and (binding.note or job.decided == DELETE):
                 job.dismissed = True
             job.end(Outcome.UNCHANGED)  # created and deleted between two polls, or known to be gone
             return

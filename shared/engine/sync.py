@@ -154,7 +154,7 @@ class Sync:
         """Take one look at every record that still needs work."""
         jobs = work.active()
         await self._read.load(work, desk, jobs)
-        await self._delete.run(work, desk, [job for job in jobs if job.gone or job.back or job.dismissed or job.merged_into])
+        await self._delete.run(work, desk, [job for job in jobs if job.concerns_delete])
         jobs = [job for job in jobs if job.open]
         desk = await with_references(self._services, desk, [(side, row) for job in jobs for side, row in job.rows.items()])
         unbound = [job for job in jobs if job.binding is None or job.binding.state is BindingState.REFUSED]

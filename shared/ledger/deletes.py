@@ -55,6 +55,11 @@ class DeleteRows:
         rows = await self._table.get_many(make_key("gone", system, entity), [encode_part(one) for one in wanted], [VERSION])
         return {one for one, row in zip(wanted, rows, strict=True) if row is not None}
 
+    async def forget_own(self, system: str, entity: str, ids: Collection[str]) -> None:
+        """Forget that Tandem deletes these records; those that are not remembered are passed."""
+        there = await self.own(system, entity, ids)
+        await self._table.delete_many(make_key("gone", system, entity), [encode_part(one) for one in sorted(there)])
+
     async def _hold(self, held: HeldDelete) -> None:
         try:
             await self._table.create(make_key("held", held.flow), make_key(held.side, held.record_id), self._held.pack(held))

@@ -237,6 +237,10 @@ class TableLedger:
         """Return those of the ids that Tandem itself deleted."""
         return await self._deletes.own(system, entity, ids)
 
+    async def forget_own_deletes(self, system: str, entity: str, ids: Collection[str]) -> None:
+        """Forget that Tandem meant to delete these records: they go on."""
+        await self._deletes.forget_own(system, entity, ids)
+
     async def save_run(self, run: Run) -> None:
         """Keep a run row (replace)."""
         await self._runs.save(run)

@@ -290,6 +290,10 @@ class FakeLedger:
         self._step("ledger.own_deletes")
         return {record_id for record_id in ids if (system, entity, record_id) in self.own}
 
+    async def forget_own_deletes(self, system: str, entity: str, ids: Collection[str]) -> None:
+        self._step("ledger.forget_own_deletes")
+        self.own -= {(system, entity, record_id) for record_id in ids}
+
     async def save_run(self, run: Run) -> None:
         self._fresh()
         self.run_rows[run.id] = run

@@ -163,6 +163,8 @@ async def test_own_deletes_are_known_by_system_and_table(either: TableLedger | F
     assert await either.own_deletes("dataverse", "account", ["a", "c"]) == {"a"}
     assert await either.own_deletes("dataverse", "contact", ["a"]) == set()
     assert await either.own_deletes("creatio", "account", ["b"]) == set()
+    await either.forget_own_deletes("dataverse", "account", ["b", "never kept"])
+    assert await either.own_deletes("dataverse", "account", ["a", "b"]) == {"a"}
 
 
 async def test_waiting_rows_tell_which_are_new_and_remember_what_was_told(either: TableLedger | FakeLedger) -> None:
