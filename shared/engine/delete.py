@@ -31,7 +31,7 @@ class Delete:
         await self._in_step_again(work, [job for job in jobs if job.back or job.reopened])
         back = [job for job in jobs if job.back and job.binding]
         if back:
-            await self._welcome_back(work, back)
+            await self._welcome_back(back)
         ends = [(job, self._ended(work, job)) for job in jobs if job.dismissed and job.binding]
         merged = [job for job in jobs if job.open and job.merged_into]
         for job in merged:
@@ -52,7 +52,7 @@ class Delete:
             named = [record_id for at, record_id in ids if at is side]
             await ledger.forget_own_deletes(mapping.system(side), mapping.entity(side), named)
 
-    async def _welcome_back(self, work: BatchWork, jobs: list[Job]) -> None:
+    async def _welcome_back(self, jobs: list[Job]) -> None:
         """Keep that records are there again."""
         for job, saved in zip(jobs, await self._services.ledger.save_bindings([b for job in jobs if (b := job.binding)]), strict=True):
             job.back = False
