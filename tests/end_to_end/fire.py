@@ -26,7 +26,10 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """How hot it gets. `seconds` is the longest life of a host."""
+    """How hot it gets. `seconds` is the longest life of a host, `patience` the longest wait for the rest.
+
+    What died in a host's hands returns after ten minutes of the host's clock, the slots that it leased after ten minutes of true time.
+    """
 
     seed: int
     kills: int
@@ -35,11 +38,7 @@ class Plan:
     contacts: int = 18
     seconds: float = 3.0
     settings: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def redelivery_seconds(self) -> float:
-        """How long a message in a dead host's hands takes to return."""
-        return 600 / self.time_scale
+    patience: float = 75.0
 
 
 @dataclass
@@ -138,7 +137,7 @@ class Fire:
     async def _settle(self) -> None:
         await self._fire("watch_house")
         await self.house.poll()
-        await self.house.calm(seconds=self.plan.redelivery_seconds + 60, still=3.0, orphans=True)
+        await self.house.calm(seconds=self.plan.patience, still=3.0, orphans=True)
 
     async def _reprocess(self) -> int:
         """Ask, as a person would, that what failed is tried again; return how many records that were."""

@@ -38,7 +38,7 @@ async def test_five_kills_under_fire_lose_nothing_and_double_nothing(tmp_path: P
 @pytest.mark.timeout(1800)
 async def test_twenty_two_kills_under_fire_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     """The same with twenty-two kills and more records: a message may die in several hosts' hands and become a failure to reprocess."""
-    plan = Plan(SEED or secrets.randbelow(1_000_000), kills=22, time_scale=40, accounts=60, contacts=40, settings=_MANY_SLOTS)
+    plan = Plan(SEED or secrets.randbelow(1_000_000), kills=22, time_scale=40, accounts=60, contacts=40, settings=_MANY_SLOTS, patience=900)
     await _converges(tmp_path, plan)
 
 
@@ -46,4 +46,4 @@ async def test_twenty_two_kills_under_fire_lose_nothing_and_double_nothing(tmp_p
 @pytest.mark.timeout(1800)
 async def test_three_kills_at_true_time_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     """The same at true time, with the slots of every installation: what died with a host comes back after ten minutes, all of it."""
-    await _converges(tmp_path, Plan(SEED or secrets.randbelow(1_000_000), kills=3, time_scale=1, seconds=6.0))
+    await _converges(tmp_path, Plan(SEED or secrets.randbelow(1_000_000), kills=3, time_scale=1, seconds=6.0, patience=900))
