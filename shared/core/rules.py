@@ -222,7 +222,8 @@ def _typed(column: Column, stored: str) -> Scalar:
 def _reference(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
     assert isinstance(row, ReferenceRow)  # noqa: S101 - the table below pairs row and rule
     if value is None:
-        return _value(None)
+        # A record of Dataverse always has an owner; who has none here leaves the other side's as well.
+        return Converted(State.KEPT) if row.users and row.otherwise == "keep" else _value(None)
     if row.users:
         return _user(row, source, str(value), context)
     key = (str(row.flow), source, str(value))

@@ -135,7 +135,13 @@ def test_reference_follows_the_binding(source, given, found) -> None:
 def test_reference_to_nothing_is_nothing(source) -> None:
     """An empty reference empties the other side."""
     assert goes(None, linked(), row(ReferenceRow, flow="sales.contact"), source) == value(None)
-    assert goes(None, linked(), row(ReferenceRow, users="email"), source) == value(None)
+    assert goes(None, linked(), row(ReferenceRow, users="email", otherwise="reject"), source) == value(None)
+
+
+@both_sides
+def test_nobody_as_a_user_leaves_the_other_side_its_own(source) -> None:
+    """With `keep` a record without owner leaves the owner of the other side: Dataverse takes no record without one."""
+    assert goes(None, linked(), row(ReferenceRow, users="email", otherwise="keep"), source).state is State.KEPT
 
 
 @pytest.mark.parametrize(("source", "given"), [(CREATIO, "c7"), (DYNAMICS, "d7")])
