@@ -283,6 +283,7 @@ class FakeSystem:
         self.deleted.pop(write.id, None)
         if entity in self.further:
             self.elsewhere[write.id] = entity
-        self._store(write.id, {**dict.fromkeys(self.columns), **write.values}, by_us=True)
+        key = {"Id": write.id} if "Id" in self.columns else {}
+        self._store(write.id, {**dict.fromkeys(self.columns), **write.values, **key}, by_us=True)
         self.between(write.id)
         return WriteResult(write.id, copy(self._true_row(write.id)))
