@@ -76,11 +76,14 @@ class Delete:
                 done.append(job)  # nothing survives, or the delete was Tandem's own and crosses no further flow
             elif work.mapping.on_delete not in ("deactivate", "delete"):
                 writes.append(job)
-            elif job.decided == DELETE:
-                writes.append(job)  # a person said so: neither asked again nor counted
+            elif job.decided == DELETE and job.asked:
+                writes.append(job)  # a person knows of the edits
             elif unsynced(desk, job.binding, work.side.other, twin):
                 job.conflicts[""] = ("delete.meets_edits", ())
                 await self._wait(work, job)
+                await self._services.ledger.clear_held(work.mapping.flow, [(work.side, job.id)])  # asked about by itself now
+            elif job.decided == DELETE:
+                writes.append(job)  # a person said so: neither asked again nor counted
             else:
                 counted.append(job)
         writes += await self._admitted(work, counted)

@@ -86,6 +86,11 @@ class Job:
         return self.gone or self.back or self.dismissed or bool(self.merged_into) or self.reopened
 
     @property
+    def asked(self) -> bool:
+        """Tell whether a conflict about the record as a whole was open before this attempt."""
+        return "c " in self.noted.splitlines()
+
+    @property
     def reopened(self) -> bool:
         """Tell whether a person, or a rebase, lets a record of which the other side has none any more be created again."""
         there = self.binding is not None and self.binding.state is BindingState.REFUSED

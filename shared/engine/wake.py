@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from shared.core.binding import BindingState
+from shared.core.binding import Binding, BindingState
 from shared.core.records import Side
 from shared.core.work import BATCH_SIZE, Batch, BatchItem, RunKind, Waiting
 from shared.engine.poll import send_batches
@@ -19,6 +19,24 @@ async def look_up(services: Services, rows: Sequence[Waiting]) -> tuple[list[Wai
         bound += [row for row in of_target if row.target_id in bindings and bindings[row.target_id].state is BindingState.BOUND]
         unmet += [row for row in of_target if row.target_id not in bindings]
     return bound, unmet
+
+
+async def no_longer_waiting(services: Services, rows: Sequence[Waiting]) -> list[Waiting]:
+    """Return the waiting rows whose record is bound and has got its link, or names another record by now; or whose binding has ended."""
+    done: list[Waiting] = []
+    for flow, side in sorted({(row.flow, row.side) for row in rows}):
+        of_flow = [row for row in rows if (row.flow, row.side) == (flow, side)]
+        bindings = await services.ledger.bindings(flow, side, {row.record_id for row in of_flow})
+        done += [row for row in of_flow if (one := bindings.get(row.record_id)) and not _waits(one, row.field)]
+    return done
+
+
+def _waits(binding: Binding, field: str) -> bool:
+    """Tell whether a record still waits to be created, or its field to be filled."""
+    if binding.state is not BindingState.BOUND:
+        return binding.state is not BindingState.ENDED
+    state = binding.fields.get(field)
+    return state is not None and state.pending
 
 
 async def wake(services: Services, rows: Sequence[Waiting], run: str) -> None:

@@ -26,7 +26,7 @@ from shared.core.work import (
     Task,
     Walking,
 )
-from shared.engine.gate import held_batches
+from shared.engine.gate import held_batches, release
 from shared.engine.poll import mapping_pin, send_batches
 from shared.engine.services import Services
 
@@ -40,8 +40,8 @@ class Walk:
     async def start(self, flow: str, kind: RunKind, side: Side, *, dry: bool) -> str:
         """Start a run over all bindings of a flow and return its id; raises ConfigError while another one is under way.
 
-        `side` is the one that counts in a `rebase`. The batches that a flow holds while it asks are dropped by a rebase: it looks at
-        every record anyway.
+        `side` is the one that counts in a `rebase`. The batches that a flow holds while it asks go on their way after a rebase: what was
+        bound is in step by then.
         """
         services, now = self._services, self._services.clock()
         services.mapping(flow)
@@ -122,7 +122,7 @@ class Walk:
         asking = settings.asking
         if walking.kind is RunKind.REBASE and not walking.dry and asking is not None:
             for batch in await held_batches(self._services, flow, asking.side):
-                await self._services.ledger.save_batch(replace(batch, items=[], state=BatchState.CLOSED, touched=self._services.clock()))
+                await release(self._services, batch, batch.kind)  # new and deleted records are in them, which no walk meets
             asking = None
         if not walking.dry:  # both kinds look at every field of every record under the mapping they began with
             pin = state.pins.get(mapping_pin(flow)) or Pin(mapping_pin(flow), "", self._services.clock())

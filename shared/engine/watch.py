@@ -9,7 +9,7 @@ from shared.core.schedule import rests
 from shared.core.work import MESSAGE_VERSION, Batch, BatchState, Failure, PollMessage, PollState, Task, Waiting
 from shared.engine.poll import message_of, queue_of, reopened
 from shared.engine.services import Services
-from shared.engine.wake import fetch, look_up, wake
+from shared.engine.wake import fetch, look_up, no_longer_waiting, wake
 from shared.engine.walk import Walk
 
 _FETCH_UNTIL = timedelta(hours=1)
@@ -50,6 +50,9 @@ class Watch:
         aged = [row for row in unmet if services.limits.resend_after <= now - row.since < _FETCH_UNTIL]
         await fetch(services, aged, run)
         late = [row for row in waiting if row not in found and not row.told and now - row.since >= services.limits.waiting_limit]
+        done = await no_longer_waiting(services, late)
+        await services.ledger.clear_waiting(done)
+        late = [row for row in late if row not in done]
         failures = [self._too_late(row) for row in late]
         if failures:
             await services.ledger.save_failures(failures)

@@ -8,7 +8,8 @@ from shared.core.records import Side
 from shared.core.work import RunKind
 from tests.engine.fakes import Crash
 from tests.engine.test_laws_deletes import active_pair, pairs, policy_world
-from tests.engine.world import FLOW, World
+from tests.engine.test_laws_whole import filled
+from tests.engine.world import FLOW, World, guid
 
 
 @pytest.fixture
@@ -120,3 +121,138 @@ async def test_a_delete_by_a_user_counts_although_tandem_tried_to_delete_the_rec
     world.creatio.delete_as_user(record)
     await world.cycle(4)
     assert again not in world.dynamics.records
+
+
+async def asking_world() -> tuple[World, list[tuple[str, str]]]:
+    """Return a world whose flow asks about 120 changed records of 150; a new record came in the same read."""
+    world = World()
+    made = await filled(world, 150)
+    for record, _ in made[:120]:
+        world.creatio.edit_as_user(record, Zip="2")
+    world.creatio.create_as_user(guid(7), Id=guid(7), Name="New", Zip="9")
+    await world.cycle(2)
+    assert world.ledger.flows[FLOW].asking is not None
+    return world, made
+
+
+async def test_a_new_record_that_came_with_a_mass_change_outlives_a_rebase():
+    """A rebase answers the question; the record that was new in the same read is created afterwards."""
+    world, _ = await asking_world()
+    await world.walk.start(FLOW, RunKind.REBASE, Side.CREATIO, dry=False)
+    await world.drain()
+    await world.watcher.run()
+    await world.drain()
+    assert world.ledger.flows[FLOW].asking is None
+    assert world.dynamics.value(world.twin(Side.CREATIO, guid(7)), "zip") == "9"
+
+
+async def test_an_answer_that_was_cut_off_is_carried_out_or_asked_again():
+    """The worker dies while it lets a mass change go: nothing of it is lost, and all of it arrives in the end."""
+    world, made = await asking_world()
+
+    def die(name: str) -> None:
+        if name == "queues.send":
+            raise Crash
+
+    world.on_step = die
+    with pytest.raises(Crash):
+        await world.decide.accept(FLOW)
+    world.on_step = lambda _name: None
+    world.start()
+    for _ in range(3):
+        world.clock.tick(3600)
+        await world.watcher.run()
+        await world.drain()
+        if world.ledger.flows[FLOW].asking is not None:
+            await world.decide.accept(FLOW)
+    assert [world.dynamics.value(twin, "zip") for _, twin in made] == ["2"] * 120 + ["1"] * 30
+
+
+async def test_a_rebase_brings_back_what_was_deleted_and_held(world):
+    """With Creatio right, the eight records come back to Dynamics, no delete is left to approve, and approving all harms none."""
+    made = await held_world(world)
+    await world.walk.start(FLOW, RunKind.REBASE, Side.CREATIO, dry=False)
+    await world.drain()
+    await world.watcher.run()
+    await world.cycle(2)
+    assert (world.ledger.held, len(world.dynamics.records)) == ({}, 8)
+    await world.decide.approve_deletes(FLOW)
+    await world.drain()
+    assert all(world.creatio.value(record, "Active") for record, _ in made)
+
+
+@pytest.mark.parametrize("policy", ["deactivate", "delete"])
+async def test_an_approved_delete_that_meets_a_later_edit_is_a_conflict(policy):
+    """Somebody edits a record whose delete is held, then all are approved: that one is asked about by itself, and then deleted."""
+    world = policy_world(policy)
+    made = await held_world(world)
+    edited, twin = made[0]
+    world.creatio.edit_as_user(edited, Zip="edited")
+    await world.cycle(1)
+    await world.decide.approve_deletes(FLOW)
+    await world.drain()
+    assert world.creatio.value(edited, "Active") is True
+    assert [c.reason for c in world.ledger.disputed.values()] == ["delete.meets_edits"]
+    assert world.ledger.held == {}
+    assert all(world.binding(Side.CREATIO, record).state is BindingState.ENDED for record, _ in made[1:])
+    await world.decide.conflict(FLOW, twin, "", "delete")
+    await world.drain()
+    assert edited not in world.creatio.records if policy == "delete" else not world.creatio.value(edited, "Active")
+    assert world.ledger.disputed == {}
+
+
+async def test_a_record_that_does_not_wait_any_more_is_not_reported():
+    """A record named a parent that never came, then another one that is there: days later nobody hears that it waits."""
+    world = World()
+    parent, twin = await world.pair(Name="P")
+    record, _ = await world.pair(Name="C", ParentId=guid(4242))
+    world.creatio.edit_as_user(record, ParentId=parent)
+    await world.cycle(2)
+    assert world.dynamics.value(world.twin(Side.CREATIO, record), "parentaccountid") == twin
+    world.clock.tick(4 * 86400)
+    await world.watcher.run()
+    assert world.failure_codes() == set()
+    assert await world.ledger.all_waiting() == []
+
+
+async def test_an_edit_made_while_a_delete_is_held_arrives_when_the_record_comes_back(world):
+    """A held delete is undone by its users; what was edited on the other side meanwhile is carried over."""
+    made = await pairs(world, 8)
+    kept = {twin: dict(world.dynamics.records[twin].values) for _, twin in made}
+    for _, twin in made:
+        world.dynamics.delete_as_user(twin)
+    await world.cycle(2)
+    world.creatio.edit_as_user(made[0][0], Zip="edited")
+    await world.cycle(1)
+    for twin, values in kept.items():
+        world.dynamics.create_as_user(twin, **values)
+    await world.cycle(3)
+    assert world.dynamics.value(made[0][1], "zip") == "edited"
+    assert (world.ledger.disputed, world.ledger.held) == ({}, {})
+
+
+async def test_a_kept_record_does_not_meet_a_new_one_of_its_key_unasked():
+    """With `keep` the survivor stays; a new record with its number is neither bound to it nor doubled: a person is asked."""
+    world = policy_world("keep")
+    _, twin = await active_pair(world, Code="K1")
+    world.dynamics.delete_as_user(twin)
+    await world.cycle(2)
+    world.dynamics.create_as_user(guid(77), name="Acme", accountnumber="K1", active=True)
+    await world.cycle(3)
+    assert len(world.creatio.records) == 1
+    assert [c.reason for c in world.ledger.disputed.values()] == ["match.ambiguous"]
+
+
+async def test_a_delete_whose_message_comes_again_does_nothing():
+    """The messages of a delete are delivered once more after it was carried over: no conflict, no failure."""
+    world = policy_world("delete")
+    _, twin = await active_pair(world)
+    world.dynamics.delete_as_user(twin)
+    await world.poll()
+    copies = list(world.queues.messages)
+    await world.drain()
+    written = world.creatio.writes
+    world.queues.messages += copies
+    await world.drain()
+    await world.cycle(2)
+    assert (world.creatio.writes, world.failure_codes(), world.ledger.disputed) == (written, set(), {})
