@@ -189,7 +189,7 @@ _catalogue(
 _catalogue(
     "match.ambiguous",
     "Several records on the other side match, or the one that matches belongs to another record already.",
-    "Look at the candidates, merge the doubles or link the right one, then reprocess the failure.",
+    "Look at the candidates, merge the doubles or correct a key, then choose `reopen` for the record that is left.",
 )
 _catalogue(
     "match.merged",

@@ -128,15 +128,18 @@ def judge(
     bound: MappingOf[str, Binding],
     own_id: str,
     left_out: Collection[str] = (),
+    *,
+    decided: bool = False,
 ) -> Judgement:
     """Judge the hits of a record's keys, in key order; `bound` holds the bindings of the hits by their id.
 
     `left_out` names hits that do not take part in the flow: nothing is bound to them without a person.
+    `decided`: a person has settled who it is, so the only hit may be one that a person was asked about as well.
     """
     for rows in found:
         if not rows:
             continue
-        free = [row for row in rows if row.id not in left_out and _is_free(bound.get(row.id), source, own_id)]
+        free = [row for row in rows if row.id not in left_out and _is_free(bound.get(row.id), source, own_id, decided=decided)]
         if len(rows) == 1 and free:
             return Judgement(Verdict.BIND, free[0])
         if any(_is_creating(bound.get(row.id)) for row in rows):
@@ -151,11 +154,12 @@ def _duplicate(mapping: Mapping, source: Side, candidates: tuple[str, ...]) -> J
     return Judgement(Verdict.SKIP if mapping.on_duplicate == "skip" else Verdict.ASK, candidates=candidates)
 
 
-def _is_free(binding: Binding | None, source: Side, own_id: str) -> bool:
+def _is_free(binding: Binding | None, source: Side, own_id: str, *, decided: bool) -> bool:
     if binding is None or binding.id_on(source) == own_id:
         return True
     # A record that a person was asked about is not decided over that person's head.
-    return binding.state is BindingState.REFUSED and not any(line.startswith("c ") for line in binding.note.splitlines())
+    asked = any(line.startswith("c ") for line in binding.note.splitlines())
+    return binding.state is BindingState.REFUSED and (decided or not asked)
 
 
 def _is_creating(binding: Binding | None) -> bool:

@@ -16,7 +16,7 @@ from shared.core.match import MOST_HITS, Judgement, MatchKey, Verdict, hits, jud
 from shared.core.plan import Desk, in_scope
 from shared.core.records import Row, Side
 from shared.core.work import Outcome, RunKind
-from shared.engine.jobs import BatchWork, Job, holder
+from shared.engine.jobs import REOPEN, BatchWork, Job, holder
 from shared.engine.ports import System
 from shared.engine.services import Services
 
@@ -43,7 +43,7 @@ class Match:
         creates: list[Job] = []
         taken: set[str] = set()
         for job in (job for job in ours if job.open):
-            judgement = judge(desk.mapping, work.side, found.get(job.id, []), bound, job.id, left_out)
+            judgement = judge(desk.mapping, work.side, found.get(job.id, []), bound, job.id, left_out, decided=job.decided == REOPEN)
             if judgement.row is not None and judgement.row.id in taken:
                 judgement = Judgement(Verdict.WAIT)  # its twin of this batch binds first and is seen on the next look
             if judgement.row is not None:

@@ -38,7 +38,7 @@ class Operate:
                 "open_batches": len(open_batches),
                 "open_records": sum(len(batch.items) for batch in open_batches),
                 "failures": [_shown(failure) for failure in failures],
-                "conflicts": [[c.creatio_id, c.dynamics_id, c.field, c.reason] for c in conflicts],
+                "conflicts": [[c.creatio_id, c.dynamics_id, c.field, c.reason, *c.candidates] for c in conflicts],
             }
         return {"flows": flows, "queues": dict(await self._services.queues.depths())}
 

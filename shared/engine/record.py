@@ -153,9 +153,11 @@ class Record:
                 if record_id:
                     failures[side][record_id] = keys
             pairs = {pair_of(work, job), job.pair or pair_of(work, job)}
-            conflicts += [(*pair, key) for pair in pairs for key in resolved(job, "c")]
-            if "" in resolved(job, "c"):
-                conflicts.append((job.id, "", "") if work.side is Side.CREATIO else ("", job.id, ""))
+            settled = resolved(job, "c") | _decided(job)
+            conflicts += [(*pair, key) for pair in pairs for key in settled]
+            if "" in settled:
+                creatio_id, dynamics_id = pair_of(work, job)  # each may have been asked about by itself before they were bound
+                conflicts += [(creatio_id, "", ""), ("", dynamics_id, "")]
         for side, records in failures.items():
             if records:
                 await self._services.ledger.clear_failures(work.mapping.flow, side, records)
@@ -200,6 +202,12 @@ class Record:
         message = Message(v=MESSAGE_VERSION, flow=batch.flow, batch=batch.id, attempt=again.attempt)
         await self._services.queues.send(queue_of(batch.kind), message, delay)
         await self._save(replace(again, state=BatchState.OPEN))
+
+
+def _decided(job: Job) -> set[str]:
+    """Return the keys that a person decided and that are no conflict: a worker may have died before it could say so."""
+    done = job.outcome not in (None, Outcome.CONFLICT, Outcome.FAILED, Outcome.REJECTED)
+    return set(job.item.decisions) - set(job.conflicts) if done else set()
 
 
 def _is_outage(reason: TandemError) -> bool:

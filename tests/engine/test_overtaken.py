@@ -75,3 +75,20 @@ async def test_law_13_a_column_that_goes_after_it_was_described_is_no_empty_valu
     assert other.value(*kept) == "+1"
     assert world.dynamics.value(twin, "zip") == "1"
     assert world.failure_codes() == {("Phone=telephone1", f"{system.name}.unknown_column")}
+
+
+async def test_law_7_a_person_ends_a_question_that_both_sides_ask(world):
+    """Of two doubles one was deleted: record and double wait for a person each, who names the record, and nothing is left open."""
+    await world.cycle()
+    assert {one.reason for one in world.ledger.disputed.values()} == {"match.ambiguous"}
+    world.dynamics.delete_as_user(guid(12))
+    world.creatio.edit_as_user(guid(1), Notes="mine")
+    await world.cycle(2)
+    assert world.binding(Side.CREATIO, guid(1)).dynamics_id is None
+
+    await world.decide.conflict(FLOW, guid(1), "", "reopen")
+    await world.drain()
+
+    assert world.binding(Side.CREATIO, guid(1)).dynamics_id == guid(11)
+    assert world.dynamics.value(guid(11), "description") == "mine"
+    assert world.ledger.disputed == {}
