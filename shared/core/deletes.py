@@ -9,7 +9,7 @@ from shared.core.binding import Binding, BindingState
 from shared.core.mapping import Mapping, SourceIdRow
 from shared.core.plan import Desk, Printers, value_on
 from shared.core.records import Row, Side, Value
-from shared.core.work import DeleteCount
+from shared.core.work import DeleteCount, HeldDelete
 
 _DAY = timedelta(hours=24)
 FEW = 5
@@ -36,6 +36,11 @@ def admit(count: DeleteCount, keys: Collection[str], now: datetime, most: int) -
         sent |= dict.fromkeys(fresh, now)
         known |= fresh
     return replace(count, sent=sent), frozenset(known)
+
+
+def held_lately(held: Collection[HeldDelete], now: datetime) -> set[str]:
+    """Return the names of deletes held within the last day: those that come after them belong to the same accident."""
+    return {f"{one.side.other.value}:{one.twin_id}" for one in held if now - one.at < _DAY}
 
 
 def recent(count: DeleteCount, now: datetime) -> int:

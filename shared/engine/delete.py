@@ -6,7 +6,7 @@ Nothing here runs without positive evidence. Each step may be done twice: the ot
 from dataclasses import replace
 
 from shared.core.binding import Binding, BindingState
-from shared.core.deletes import FEW, admit, consequence, keys_of_deletes, most_deletes, recent, unsynced
+from shared.core.deletes import FEW, admit, consequence, held_lately, keys_of_deletes, most_deletes, recent, unsynced
 from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
 from shared.core.plan import Desk
 from shared.core.records import Row, Side, Value, Write, WriteKind, WriteResult
@@ -100,9 +100,10 @@ class Delete:
         keys = keys_of_deletes(survivor, [job.rows[survivor].id for job in jobs])
         count = await ledger.delete_count(flow)
         now = self._services.clock()
-        few = recent(count, now) + len(keys) <= FEW
+        waiting = held_lately(await ledger.held_deletes(flow), now) - set(keys.values())
+        few = recent(count, now) + len(waiting) + len(keys) <= FEW
         most = FEW if few else most_deletes(await count_bound(self._services, flow))
-        counted, admitted = admit(count, list(keys.values()), now, most)
+        counted, admitted = admit(count, list(keys.values()), now, most - len(waiting))
         if counted != count:
             await ledger.save_delete_count(counted)  # a lost race raises Stale: the batch is tried again
         held = [job for job in jobs if keys[job.rows[survivor].id] not in admitted]
