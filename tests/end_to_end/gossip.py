@@ -64,7 +64,7 @@ def leaks(place: str, content: bytes, roots: Sequence[str] = (*_ROOTS, STRAY)) -
 
 @cache
 def _looked_for(root: str) -> Mapping[bytes, str]:
-    return {write(text).lower(): kind for kind, write in FORMS.items() for text in (root, root.lower(), root.upper())}
+    return {write(text).lower(): kind for kind, write in reversed(FORMS.items()) for text in (root, root.lower(), root.upper())}
 
 
 def _decoded(token: bytes) -> bytes:
