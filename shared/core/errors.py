@@ -94,7 +94,8 @@ for _system, _name, _address in (("creatio", "Creatio", "CREATIO_BASE_URL"), ("d
     _catalogue(
         f"{_system}.unknown_column",
         f"{_name} does not know a column that a mapping names.",
-        "Create the column (CONTRIBUTING.md lists the custom ones) or take its row out of the mapping.",
+        "Create the column (CONTRIBUTING.md lists the custom ones) or take its row out of the mapping. Once it is there the flow needs an "
+        "align run, which carries over what was edited meanwhile.",
     )
     _catalogue(
         f"{_system}.required",

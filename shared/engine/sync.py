@@ -5,6 +5,7 @@ One attempt takes a few looks: a record that moved while it was written is read 
 """
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 
 from shared.core.binding import BindingState
@@ -22,6 +23,7 @@ from shared.engine.desk import open_desk, with_references
 from shared.engine.environment import check_environments
 from shared.engine.jobs import BatchWork, Job, leading_of
 from shared.engine.match import Match
+from shared.engine.poll import mapping_pin
 from shared.engine.read import Read
 from shared.engine.record import Record
 from shared.engine.rehearse import Rehearse
@@ -100,7 +102,7 @@ class Sync:
             if batch.dry:
                 await self._record.close_dry(batch, await self._rehearse.count(work, desk))
                 return
-            await self._tell_unknown(work, unknown)
+            await self._tell_unknown(work, unknown, state)
             await self._drop_echoes(work)
             for _ in range(_LOOKS):
                 if not work.active():
@@ -122,7 +124,7 @@ class Sync:
             job.put_off(_SOON, Stale("ledger.changed_meanwhile", record_id=job.id))
         await self._record.finish(work)
 
-    async def _tell_unknown(self, work: BatchWork, unknown: dict[str, TandemError]) -> None:
+    async def _tell_unknown(self, work: BatchWork, unknown: dict[str, TandemError], state: PollState) -> None:
         """Keep a failure for each row that names an unknown column, once in a process, and clear those of columns that are there now."""
         flow, now = work.mapping.flow, self._services.clock()
         told = self._told.get(flow)
@@ -130,11 +132,20 @@ class Sync:
             there = await self._services.ledger.failures(flow)
             told = {failure.field for failure in there if failure.side is None and failure.code.endswith(".unknown_column")}
         if mended := told - set(unknown):
-            await self._services.ledger.clear_failures(flow, None, {"": mended})
+            await self._mended(flow, mended, state)
         fresh = [Failure.of(error, flow, None, now, record_id="") for key, error in unknown.items() if key not in told]
         if fresh:
             await self._services.ledger.save_failures(fresh)
         self._told[flow] = set(unknown)
+
+    async def _mended(self, flow: str, rows: set[str], state: PollState) -> None:
+        """Clear the failures of rows whose columns are there again, and have the flow aligned: nobody looked at those fields meanwhile."""
+        ledger = self._services.ledger
+        told = {failure.field for failure in await ledger.failures(flow) if failure.side is None}
+        pin = state.pins.get(mapping_pin(flow))
+        if told & rows and pin is not None:
+            await ledger.save_pin(replace(pin, value="", at=self._services.clock()))
+        await ledger.clear_failures(flow, None, {"": rows})
 
     async def _drop_echoes(self, work: BatchWork) -> None:
         """End records whose stamp is the one that the binding keeps: nothing happened since we saw or wrote them (law 5)."""

@@ -271,7 +271,7 @@ class FakeSystem:
         if write.kind is WriteKind.DELETE:
             self._delete(write.id, by_us=True)
             return WriteResult(write.id)
-        self._store(write.id, {**met.values, **write.values}, by_us=True)
+        self._store(write.id, {**self.records[write.id].values, **write.values}, by_us=True)
         self.between(write.id)
         before = met if not self.etags and write.seen is not None and met.values != write.seen.values else None
         return WriteResult(write.id, self._true_row(write.id), before)

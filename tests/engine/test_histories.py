@@ -18,3 +18,24 @@ async def test_a_walk_whose_message_is_lost_is_walked_all_the_same(world):
 
     assert world.ledger.flows[FLOW].walking is None
     await world.walk.start(FLOW, RunKind.ALIGN, Side.CREATIO, dry=True)
+
+
+async def test_what_was_edited_while_a_column_was_missing_arrives_with_an_align_run(world):
+    """A column is taken away and given back: the flow asks for an align run, which carries over what was edited on the other side."""
+    record, twin = await world.pair(Phone="1")
+    column = {"Phone": world.creatio.columns.pop("Phone")}
+    world.dynamics.edit_as_user(twin, telephone1="2")
+    await world.cycle(2)
+    assert world.failure_codes() == {("Phone=telephone1", "creatio.unknown_column")}
+
+    world.creatio.columns |= column
+    world.dynamics.edit_as_user(twin, zip="5")
+    await world.cycle(1)
+
+    assert world.failure_codes() == set()
+    assert (await world.operate.status())["flows"][FLOW]["needs_alignment"]
+    await world.walk.start(FLOW, RunKind.ALIGN, Side.CREATIO, dry=False)
+    await world.drain()
+    await world.watcher.run()
+    assert world.creatio.value(record, "Phone") == "2"
+    assert not (await world.operate.status())["flows"][FLOW]["needs_alignment"]
