@@ -87,7 +87,7 @@ class House(RuleBasedStateMachine):
             world.mapping["inactive"] = {"creatio": {"Active": False}, "dynamics": {"active": False}}
         world.further.append(contacts())
         world.start()
-        self.people.create(Side.CREATIO, "first", None)
+        self.people.create(Side.CREATIO, "first", None, None, None)
         self.run_loop(world.cycle(2))
 
     def run_loop(self, coroutine):

@@ -95,7 +95,7 @@ class People:
         system = self.world.system(side)
         return sorted(i for i in system.records if i not in system.merged and system.elsewhere.get(i) == entity)
 
-    def create(self, side: Side, name: str, code: str | None, entity: str | None = None, parent: int | None = None) -> str:
+    def create(self, side: Side, name: str, code: str | None, parent: int | None, zip_code: str | None, entity: str | None = None) -> None:
         """Create a record, possibly below another one."""
         self.number += 1
         record_id, system = guid(9000 + self.number), self.world.system(side)
@@ -104,12 +104,13 @@ class People:
         if entity is not None:
             system.elsewhere[record_id] = entity
         if side is Side.CREATIO:
-            system.create_as_user(record_id, Id=record_id, Name=name, Code=code, ParentId=above, Active=True)
+            system.create_as_user(record_id, Id=record_id, Name=name, Code=code, Zip=zip_code, ParentId=above, Active=True)
         else:
-            system.create_as_user(record_id, name=name, accountnumber=code, parentaccountid=above, active=True)
+            system.create_as_user(record_id, name=name, accountnumber=code, zip=zip_code, parentaccountid=above, active=True)
         self.journal.born_by_user.add(record_id)
         self.journal.note(side, record_id, "Name=name", name)
-        return record_id
+        if zip_code is not None:
+            self.journal.note(side, record_id, "Zip=zip", zip_code)
 
     def edit(self, side: Side, record_id: str, row: str, text: str) -> None:
         """Edit a field of a record."""

@@ -8,28 +8,18 @@ from hypothesis.stateful import precondition, rule
 from shared.core.errors import Rejected, TandemError, Transient
 from shared.core.records import Side, Write
 from shared.core.work import Message
-from tests.engine.fakes import Crash, FakeSystem
-from tests.engine.house import SIDES, House
+from tests.engine.fakes import FakeSystem
+from tests.engine.house import SIDES
 from tests.engine.people import column_of
+from tests.engine.rules_of_people import Everyday
 
 VERBS = st.sampled_from(["read", "write", "changes", "find"])
 
 
-class TroubleAtWork(House):
+class TroubleAtWork(Everyday):
     """Everything that production has in store."""
 
-    @rule(after=st.integers(0, 25))
-    def crash(self, after: int) -> None:
-        """Kill the worker at some step of whatever comes next."""
-        left = [after]
-
-        def step(name: str) -> None:
-            self.step(name)
-            left[0] -= 1
-            if left[0] == 0:
-                raise Crash
-
-        self.world.on_step = step
+    refusing = False
 
     @rule(side=SIDES, what=st.sampled_from(["lose_reply", "lose_request", "delays"]))
     def break_a_write(self, side: Side, what: str) -> None:
@@ -43,10 +33,12 @@ class TroubleAtWork(House):
 
         setattr(system, what, once)
 
-    @rule(side=SIDES)
-    def land(self, side: Side) -> None:
-        """Let a write that was answered with an error long ago be done now."""
-        self.world.system(side).land()
+    @precondition(lambda self: any(self.world.system(side).under_way for side in Side))
+    @rule()
+    def land(self) -> None:
+        """Let the writes that were answered with an error long ago be done now."""
+        for side in Side:
+            self.world.system(side).land()
 
     @rule(side=SIDES, verb=VERBS, seconds=st.sampled_from([None, 30.0, 120.0]))
     def throttle(self, side: Side, verb: str, seconds: float | None) -> None:
@@ -91,13 +83,16 @@ class TroubleAtWork(House):
     @rule(side=SIDES, named=st.booleans())
     def refuse(self, side: Side, named: bool) -> None:
         """Let a server refuse one value of a column from now on, naming the column or not."""
-        system = self.world.system(side)
+        self.refusing, system = True, self.world.system(side)
         system.refuse = _refusal(system, column_of("Zip=zip", side), named)
 
-    @rule(side=SIDES)
-    def mend(self, side: Side) -> None:
-        """Let a server take every value again."""
-        self.world.system(side).refuse = lambda _write: None
+    @precondition(lambda self: self.refusing)
+    @rule()
+    def mend(self) -> None:
+        """Let the servers take every value again."""
+        self.refusing = False
+        for side in Side:
+            self.world.system(side).refuse = lambda _write: None
 
     @rule(side=SIDES)
     def take_a_column_away(self, side: Side) -> None:
