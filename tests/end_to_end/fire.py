@@ -174,7 +174,7 @@ class Fire:
             and step.before.get(column.creatio) != step.after[column.creatio]
             and step.after["ModifiedById"] != tandem
         ]
-        listed = frozenset((cid, name) for cid, name in await self.conflicts())
+        listed = frozenset((keys.get(row_id, ""), name) for row_id, name in await self.conflicts())
         return Court(rows, keys, steps, tandem, listed).judge([*self.journal, *injected])
 
     async def conflicts(self) -> list[tuple[str, str]]:

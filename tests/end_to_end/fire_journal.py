@@ -113,7 +113,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Court:
-    """Judges the journal by the rows in the end (`rows` by side and id), Creatio's past, and who Tandem is there."""
+    """Judges the journal by the rows in the end, Creatio's past, and who Tandem is there.
+
+    `rows` are by side and id, `keys` the natural keys by id; `listed` are records and fields that the app lists as conflicts.
+    """
 
     rows: Mapping[str, Mapping[str, Mapping[str, Any]]]
     keys: Mapping[str, str]
@@ -147,11 +150,12 @@ class Court:
             return "kept" if winner is edits[-1] else "outvoted"
         if winner.column.lookup and any(edit is not None and self._stands(edit) for edit in (ours, theirs)):
             return "outvoted"  # the same record chosen twice: nobody can tell which of the two choices a user had before his eyes
-        if (winner.row_id, winner.column.creatio) in self.listed:
+        if (winner.record, f"{winner.column.creatio}={winner.column.dynamics}") in self.listed:
             return "outvoted"
-        if winner is ours and self._overrun(winner):
+        if winner is ours and self._overrun(ours):
             return "overrun"
-        return "doubtful" if theirs is not None and winner is ours and theirs.at > ours.at and self._stands(theirs) else "lost"
+        met_in_doubt = winner is ours and theirs is not None and theirs.at > ours.at and self._stands(theirs)
+        return "doubtful" if met_in_doubt or (winner is theirs and self._came_back_trimmed(edits)) else "lost"
 
     def plain(self, value: Any) -> Any:
         """Return a value in a form that is the same on both sides: a lookup by its natural key, text without blanks around it."""
@@ -162,6 +166,16 @@ class Court:
     def _stands(self, edit: Edit) -> bool:
         row = self.rows[edit.side][edit.row_id]
         return bool(self.plain(row[edit.column.on(edit.side)]) == self.plain(edit.value))
+
+    def _came_back_trimmed(self, edits: Sequence[Edit]) -> bool:
+        """Tell whether Dynamics has an earlier text of its own as Creatio trimmed it.
+
+        When the answer to our write is lost and a user of Creatio saves another field next, the trimmed text passes for that user's edit:
+        a server's normalisation is told from an edit by who saved the row last (law 4).
+        """
+        stored = next(self.rows[edit.side][edit.row_id][edit.column.dynamics] for edit in edits if edit.side == DYNAMICS)
+        texts = [edit.value for edit in edits if edit.side == DYNAMICS]
+        return any(isinstance(text, str) and text != stored and text.strip() == stored for text in texts)
 
     def _overrun(self, edit: Edit) -> bool:
         """Tell whether Tandem wrote over a user's edit in Creatio so soon that it can't have known of it."""

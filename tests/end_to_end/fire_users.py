@@ -13,7 +13,7 @@ from sandbox.control_client import Control
 from tests.end_to_end.fire_journal import CREATIO, Column, Edit, before_last_write
 
 USER = {CREATIO: "grace"}
-_HOT = 6
+_HOT = 5
 """So many records are edited far more often than others, so that edits of both sides meet in one field."""
 
 
@@ -92,7 +92,7 @@ class Users:
     journal: list[Edit]
     created: set[str]
     dataverse_file: Path
-    pause_seconds: float = 0.25
+    pause_seconds: float = 0.18
     known: dict[str, dict[str, str]] = field(default_factory=dict)
     """The ids of the rows that this side has, by flow and natural key."""
 

@@ -11,8 +11,13 @@ from tests.end_to_end.fire import Plan, fire
 SEED: int | None = None
 """Put the number of a failed run here to have the same users, the same trouble and the same moments again."""
 
-# More slots than messages that die in a host's hands: what it leased comes back by time only, after ten minutes.
-_MANY_SLOTS = {"CREATIO_SLOTS": "32", "DATAVERSE_SLOTS": "52", "WATCH_SCHEDULE": NEVER}
+_MANY_SLOTS = {
+    # More slots than messages that die in a host's hands: what it leased comes back by time only, after ten minutes.
+    "CREATIO_SLOTS": "32",
+    "DATAVERSE_SLOTS": "52",
+    "AzureFunctionsJobHost__extensions__queues__newBatchThreshold": "0",
+    "WATCH_SCHEDULE": NEVER,
+}
 
 
 async def _converges(directory: Path, plan: Plan) -> None:
