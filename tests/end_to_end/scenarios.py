@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,16 @@ async def in_step(house: House, polls: int = 2) -> None:
     for _ in range(polls):
         await house.poll()
         await house.calm(still=0.8)
+
+
+async def until_polled(house: House, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Poll and see it through until something is true: a delete in Creatio takes two complete reads, which take their time."""
+
+    async def polled() -> bool:
+        await in_step(house, 1)
+        return await condition()
+
+    await house.until(polled, what, 60)
 
 
 async def new_accounts(house: House, codes: list[str], **values: Any) -> list[Pair]:

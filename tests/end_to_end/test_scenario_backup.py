@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from sandbox.control_client import Control
 from tests.end_to_end.accounts import FLOW, NEVER, House, open_house
-from tests.end_to_end.scenarios import COMPARES, SCALE, USER, in_step, walked
+from tests.end_to_end.scenarios import COMPARES, SCALE, USER, in_step, until_polled, walked
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -54,10 +54,9 @@ async def _restored(house: House, control: Control, before: str, after: str) -> 
     assert await _notes(house, control) == {before}
 
     async def asks() -> bool:
-        await in_step(house, 1)
         return (await house.flow())["asking"] is not None
 
-    await house.until(asks, "the flow asks")
+    await until_polled(house, asks, "the flow asks")
     asking = (await house.flow())["asking"]
     assert asking["side"] == ("creatio" if control is house.creatio else "dynamics")
     assert asking["changed"] > 100

@@ -17,6 +17,7 @@ from tests.end_to_end.scenarios import (
     copied_mappings,
     in_step,
     new_accounts,
+    until_polled,
     walked,
 )
 
@@ -142,8 +143,7 @@ async def test_a_column_is_removed_from_the_live_system(house: House, side: str)
     await house.creatio.edit("Account", pair.creatio, {"Fax": "+49 3", "AdditionalPhone": "+49 4"}, USER)
 
     async def flows_again() -> bool:
-        await in_step(house, 1)
         row = await house.dynamics.row("account", pair.dynamics) or {}
         return (row["fax"], row["telephone2"]) == ("+49 3", "+49 4") and not (await house.flow())["failures"]
 
-    await house.until(flows_again, f"{field} flows again and its failure is gone", 60)
+    await until_polled(house, flows_again, f"{field} flows again and its failure is gone")

@@ -8,7 +8,7 @@ import pytest_asyncio
 from sandbox.control_client import Row
 from shared.core.binding import BindingState
 from tests.end_to_end.accounts import FLOW, NEVER, House, open_house
-from tests.end_to_end.scenarios import COMPARES, CONTACTS, SCALE, USER, binding_of, conflicts_of, in_step, new_accounts
+from tests.end_to_end.scenarios import COMPARES, CONTACTS, SCALE, USER, binding_of, conflicts_of, in_step, new_accounts, until_polled
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -53,8 +53,11 @@ async def test_an_account_merged_in_dynamics(house: House) -> None:
     for person in (contact, late):
         await house.creatio.edit("Contact", person["tandem_creatioid"], {"AccountId": master.creatio}, USER)
     await house.creatio.delete("Account", loser.creatio, USER)
-    await in_step(house, 3)
-    assert await conflicts_of(house) == []
+
+    async def closed() -> bool:
+        return not await conflicts_of(house)
+
+    await until_polled(house, closed, "the question about the merged account is closed")
     assert await house.pair("M-1") == master
     rows = [await house.dynamics.row("contact", person["contactid"]) or {} for person in (contact, late)]
     assert {row["parentcustomerid"] for row in rows} == {master.dynamics}
@@ -67,8 +70,11 @@ async def test_an_account_deleted_in_creatio_while_its_contact_is_edited_in_dyna
     contact = await _contact_of(house, account.creatio, "Dan Deleted")
     await house.creatio.delete("Account", account.creatio, USER)
     await house.dynamics.edit("contact", contact["contactid"], {"jobtitle": "Liquidator"})
-    await in_step(house, 3)
-    await house.gets(house.dynamics, account.dynamics, {"statecode": 1})
+
+    async def deactivated() -> bool:
+        return bool((await house.dynamics.row("account", account.dynamics) or {})["statecode"] == 1)
+
+    await until_polled(house, deactivated, "the account is deactivated in Dynamics")
     await house.gets(house.creatio, contact["tandem_creatioid"], {"JobTitle": "Liquidator", "AccountId": None}, of="contact")
     row = await house.dynamics.row("contact", contact["contactid"])
     assert row is not None

@@ -14,10 +14,10 @@ from tests.end_to_end.accounts import FLOW, NEVER, House, open_house
 from tests.end_to_end.scenarios import CONTACTS
 
 _OLD = "2024-03-04T05:06:07Z"
-_STAFF = 5
+_STAFF = 10
 """Contacts of one account."""
 _LOOK_SECONDS = 2.0
-_SECONDS = {1_000: 90, 10_000: 900}
+_SECONDS = {1_000: 240, 10_000: 1_800}
 
 
 async def _fill(sandbox: Sandbox, number: int) -> None:
@@ -69,7 +69,8 @@ async def _worked_off(house: House, expected: dict[str, str], seconds: float) ->
         before = writes
 
 
-@pytest.mark.parametrize("number", [1_000, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.timeout(2_400)
+@pytest.mark.parametrize("number", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 async def test_contacts_before_their_accounts(tmp_path: Path, number: int) -> None:
     """People whose accounts no poll sees are all bound and linked in the end, each account is created once, in few requests."""
     expected = {f"{side}{n}@x.example": f"{side.upper()}-{n // _STAFF}" for side in "lr" for n in range(number // 2)}
