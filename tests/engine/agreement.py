@@ -138,12 +138,20 @@ def plain(row: str, value: Value) -> Value:
     return value or None
 
 
+CREATIO_OWNS = ("Name=name", "Zip=zip", "Extra=extra")
+
+
 def lost_in_the_window(world: World, journal: Journal) -> Iterable[tuple[str, str]]:
-    """Yield the edits in Creatio, by record and row, that our own write covered and that nobody sees any more (law 8)."""
-    for (record, row), value in journal.covered.items():
-        there = world.creatio.records.get(record)
-        last = journal.edits.get((Side.CREATIO, record, row))
-        if there is None or last is None or last.value != value:
+    """Yield the edits in Creatio, by record and row, that our own write covered and that nobody sees any more (law 8).
+
+    Only rows that Creatio owns: there the edit has to win, unless somebody edited the field in Dynamics after it.
+    """
+    twins = {b.creatio_id: b.dynamics_id for b in world.ledger.bound if b.state is BindingState.BOUND}
+    for record, row in sorted(journal.covered):
+        there, edit = world.creatio.records.get(record), journal.edits.get((Side.CREATIO, record, row))
+        if there is None or edit is None or row not in CREATIO_OWNS or record not in twins or journal.rebased:
             continue
-        if plain(row, there.values[column_of(row, Side.CREATIO)]) != plain(row, value):
+        later = journal.edits.get((Side.DYNAMICS, twins[record] or "", row))
+        overtaken = later is not None and later.number > edit.number
+        if not overtaken and plain(row, there.values.get(column_of(row, Side.CREATIO))) != plain(row, edit.value):
             yield record, row

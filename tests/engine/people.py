@@ -27,10 +27,11 @@ def column_of(row: str, side: Side) -> str:
 
 @dataclass(frozen=True)
 class Edit:
-    """What a user left in a field, and in which window between two rests."""
+    """What a user left in a field, in which window between two rests, and as the how manieth edit of all."""
 
     value: Value
     window: int
+    number: int
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Journal:
     """The last edit of each field by side and record, and since when the field of a pair may go either way."""
 
     window: int = 0
+    number: int = 0
     edits: dict[tuple[Side, str, str], Edit] = field(default_factory=dict)
     open_since: dict[tuple[str, str], int] = field(default_factory=dict)
     """By the ids of a pair: the last window in which all its fields were decided anew, by law 2 or by a person."""
@@ -46,12 +48,13 @@ class Journal:
     rebased: bool = False
     """True when one side was named right in this window, whatever users had left on the other."""
     born_by_user: set[str] = field(default_factory=set)
-    covered: dict[tuple[str, str], Value] = field(default_factory=dict)
+    covered: set[tuple[str, str]] = field(default_factory=set)
     """Edits in Creatio that came between our look and our write of the same field, by record and row (law 8)."""
 
     def note(self, side: Side, record_id: str, row: str, value: Value) -> None:
         """Keep an edit."""
-        self.edits[side, record_id, row] = Edit(value, self.window)
+        self.number += 1
+        self.edits[side, record_id, row] = Edit(value, self.window, self.number)
 
     def close(self) -> None:
         """End a window: the world was at rest. After a rebase nothing that was edited before counts any more in two-way rows."""

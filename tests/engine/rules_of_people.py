@@ -104,7 +104,7 @@ class Everyday(House):
             self.people.edit(side, record_id, row, text)
             after = system.records[record_id].values.get(column)
             if side is Side.CREATIO and not late and after != before:
-                self.journal.covered[record_id, row] = after
+                self.journal.covered.add((record_id, row))
 
         if late:
             system.between = once
