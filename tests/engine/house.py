@@ -87,7 +87,8 @@ class House(RuleBasedStateMachine):
             world.mapping["inactive"] = {"creatio": {"Active": False}, "dynamics": {"active": False}}
         world.further.append(contacts())
         world.start()
-        self.people.create(Side.CREATIO, "first", None, None, None)
+        for name in ("first", "second", "third"):
+            self.people.create(Side.CREATIO, name, None, None, None)
         self.run_loop(world.cycle(2))
 
     def run_loop(self, coroutine):
