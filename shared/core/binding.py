@@ -43,6 +43,8 @@ class FieldState:
     writes: int = 0
     """How often the field was written since `writes_since` without an edit of a person (law 14)."""
     writes_since: datetime | None = None
+    earlier: tuple[tuple[Side, str, str], ...] = ()
+    """Values sent by writes that were not answered and not found done: side, fingerprint, that of the source. They may be done yet."""
 
     def base(self, side: Side) -> str | None:
         """Return the base of one side."""

@@ -28,6 +28,7 @@ from shared.core.records import Side, Value, is_empty
 from shared.core.rules import Converted, State, same
 
 MOST_WRITES = 5
+_MOST_DOUBTFUL = 3
 _WRITES_WITHIN = timedelta(hours=1)
 """A field that was written more often than that to one record, without a person's edit, is fought over (law 14)."""
 
@@ -135,6 +136,7 @@ def settled(question: Question, state: FieldState | None) -> FieldState:
         set_by_run=state.set_by_run if state else "",
         writes=state.writes if state else 0,
         writes_since=state.writes_since if state else None,
+        earlier=state.earlier if state and state.key_id == question.key_id else (),
     )
 
 
@@ -176,26 +178,61 @@ def cleared(state: FieldState) -> FieldState:
     return replace(state, sent=None, sent_to=None, sent_source=None, sent_over=None)
 
 
+def _not_done(state: FieldState) -> FieldState:
+    """Return the state of a write that was not found done; it is remembered, for it may be done later all the same."""
+    doubtful = state.earlier
+    if state.sent_to is not None and state.sent is not None:
+        one = (state.sent_to, state.sent, state.sent_source or "")
+        doubtful = (*(other for other in doubtful if other != one), one)[-_MOST_DOUBTFUL:]
+    return replace(cleared(state), earlier=doubtful)
+
+
+def joined_hash(row_hash: str, since: str) -> str:
+    """Return the hash of a row whose column was away until some moment."""
+    return f"{row_hash}.{since}" if since else row_hash
+
+
 def _standing(question: Question, state: FieldState | None, side: Side) -> Standing:
     base = state.base(side) if state else None
-    if base is None:
+    if state is None or base is None:
         return Standing.UNKNOWN
-    return Standing.UNCHANGED if question.face(side).stored_print == base else Standing.CHANGED
+    if question.face(side).stored_print == base:
+        return Standing.UNCHANGED
+    was_away = state.row_hash.partition(".")[2] != question.row_hash.partition(".")[2]
+    # A column that was removed and made again is empty everywhere; nobody emptied it.
+    return Standing.UNKNOWN if was_away and is_empty(question.face(side).value) else Standing.CHANGED
 
 
-def _confirmed(question: Question) -> tuple[FieldState | None, dict[Side, Standing]]:
+def _confirmed(  # noqa: PLR0911 - one line a finding reads best
+    question: Question,
+) -> tuple[FieldState | None, dict[Side, Standing]]:
     """Settle what an unconfirmed write left open, by what the target holds now (law 4)."""
     state = question.state
-    if state is None or state.sent is None or state.sent_to is None:
-        return state, {}
+    if state is None:
+        return None, {}
+    if state.sent is None or state.sent_to is None:
+        return _done_late(question, state) or (state, {})
     target = question.face(state.sent_to)
     if target.stored_print == state.sent:
         return _with_bases(state, state.sent), {state.sent_to: Standing.UNCHANGED}
     if target.stored_print == state.sent_over:
-        return cleared(state), {}
+        return _not_done(state), {}
+    if late := _done_late(question, state):
+        return late
     if target.changed_by_us:
         return _with_bases(state, target.stored_print), {state.sent_to: Standing.UNCHANGED}
     return _with_bases(state, state.sent), {state.sent_to: Standing.CHANGED}
+
+
+def _done_late(question: Question, state: FieldState) -> tuple[FieldState, dict[Side, Standing]] | None:
+    """Recognise a write of ours that was done long after its turn: neither an edit nor what a server made of a later write."""
+    for side, sent, source in state.earlier:
+        face = question.face(side)
+        if face.stored_print == sent and face.changed_by_us and state.base(side) != sent:
+            bases = {side: sent, side.other: source or None}
+            found = replace(cleared(state), creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS])
+            return found, {side: Standing.UNCHANGED}
+    return None
 
 
 def _with_bases(state: FieldState, target_base: str) -> FieldState:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.fingerprint import Keyring, RecordPrinter
 from shared.core.mapping import AnyRow, Mapping, MappingSet, ReferenceRow
-from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended, tally
+from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended, joined_hash, tally
 from shared.core.records import Row, Side, Stamp, Value, is_empty
 from shared.core.rules import Context, State, convert, same
 
@@ -33,6 +33,8 @@ class Desk:
     """Sides that nothing is written to: an operator switched the direction off."""
     at: datetime | None = None
     """The present moment, by which the writes of the last hour are counted (law 14)."""
+    away: MappingOf[str, str] = field(default_factory=dict)
+    """By row key, since when a row is new because one of its columns was away for a while: it may have come back empty."""
 
     @cached_property
     def rows(self) -> list[AnyRow]:
@@ -51,8 +53,8 @@ class Desk:
 
     @cached_property
     def hashes(self) -> dict[str, str]:
-        """Return the row hashes by row key."""
-        return {row.key: self.mappings.row_hash(row) for row in self.mapping.fields}
+        """Return the row hashes by row key; a column that was away makes another one, so that what was known of it is verified."""
+        return {row.key: joined_hash(self.mappings.row_hash(row), self.away.get(row.key, "")) for row in self.mapping.fields}
 
 
 @dataclass(frozen=True)
@@ -337,6 +339,7 @@ def _after_write(
         set_by_run=run,
         writes=writes,
         writes_since=since,
+        earlier=question.state.earlier if question.state and question.state.key_id == question.key_id else (),
     )
     return state, edited
 

@@ -5,7 +5,7 @@ written stays open in the binding and is settled by the next look at the record.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from shared.core.binding import Binding
@@ -180,6 +180,13 @@ class Apply:
                 fields[key] = state
         return replace(binding, fields=fields)
 
+    def _still_in_doubt(self, plan: RecordPlan, binding: Binding, side: Side, keys: Collection[str]) -> Binding:
+        """Return a binding that keeps the earlier writes which were not answered: the row moved, perhaps by one of them."""
+        before = {
+            key: state for key in keys if (state := plan.binding.fields.get(key)) and state.sent is not None and state.sent_to is side
+        }
+        return replace(binding, fields={**binding.fields, **before})
+
     def _covered(self, job: Job, plan: RecordPlan, result: WriteResult | None, written: Mapping[Side, Row]) -> dict[str, object]:
         """Return the Creatio values that our write covered: the row met just before it was not the one planned from (law 8)."""
         job.overwritten, job.covering = {}, {}
@@ -200,6 +207,8 @@ class Apply:
                 continue
             sent = plan.fields_to(side)
             binding = self._as_planned(plan, binding, sent)
+            if isinstance(error, Stale):
+                binding = self._still_in_doubt(plan, binding, side, sent)
             if isinstance(error, Rejected):
                 blamed = self._blamed(plan, side, error, sent)
                 opened = {**binding.fields, **{k: job.binding.fields[k] for k in blamed if job.binding and k in job.binding.fields}}

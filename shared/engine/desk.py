@@ -11,14 +11,21 @@ from shared.core.mapping import ReferenceRow
 from shared.core.plan import Desk
 from shared.core.records import Entity, Row, Side
 from shared.core.rules import ENDED, Context
-from shared.core.work import FlowSettings
+from shared.core.work import FlowSettings, Pin
 from shared.engine.services import Services
 
 _MERGES = 5
 """Merges of merged records that are followed."""
 
 
-async def open_desk(services: Services, mapping: FlowMapping, settings: FlowSettings) -> tuple[Desk, dict[str, TandemError]]:
+def away_pin(flow: str, key: str) -> str:
+    """Return the name under which it is kept since when a column of a row was away."""
+    return f"away:{flow}:{key}"
+
+
+async def open_desk(
+    services: Services, mapping: FlowMapping, settings: FlowSettings, pins: Mapping[str, Pin] | None = None
+) -> tuple[Desk, dict[str, TandemError]]:
     """Describe both sides and read the users; rows that name an unknown column are dropped, each with its error (law 13)."""
     creatio, dynamics = await asyncio.gather(*(_describe(services, mapping, side) for side in Side))
     entities = {Side.CREATIO: creatio, Side.DYNAMICS: dynamics}
@@ -38,7 +45,8 @@ async def open_desk(services: Services, mapping: FlowMapping, settings: FlowSett
     context = Context(entities, services.mappings.values, {}, users)
     closed = {Side.DYNAMICS: not settings.to_dynamics, Side.CREATIO: not settings.to_creatio}
     shut = frozenset(side for side in Side if closed[side])
-    return Desk(services.mappings, mapping, context, services.keyring, frozenset(errors), shut, services.clock()), errors
+    away = {row.key: pin.value for row in mapping.fields if (pin := (pins or {}).get(away_pin(mapping.flow, row.key)))}
+    return Desk(services.mappings, mapping, context, services.keyring, frozenset(errors), shut, services.clock(), away), errors
 
 
 async def with_references(services: Services, desk: Desk, rows: Iterable[tuple[Side, Row]]) -> Desk:

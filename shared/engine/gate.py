@@ -12,7 +12,7 @@ from shared.core.errors import Denied, Rejected, Stale
 from shared.core.mapping import Mapping
 from shared.core.records import Side
 from shared.core.schedule import rests
-from shared.core.work import Asking, Batch, BatchState, FlowSettings, Outcome, PollMessage, RunKind
+from shared.core.work import Asking, Batch, BatchState, FlowSettings, Outcome, PollMessage, PollState, RunKind
 from shared.engine.desk import open_desk
 from shared.engine.jobs import BatchWork
 from shared.engine.poll import message_of, queue_of
@@ -42,7 +42,7 @@ class Gate:
         bound = await count_bound(services, message.flow)
         most = most_changes(bound, services.limits)
         try:
-            changed, earlier = await self._changed(mapping, settings, held, most)
+            changed, earlier = await self._changed(mapping, settings, state, held, most)
         except (Denied, Rejected) as error:
             await stop_flow(services, settings, error)
             return
@@ -65,11 +65,13 @@ class Gate:
         unchanged = batch.counts.get(Outcome.UNCHANGED.value, 0) + len(batch.items) - len(items)
         return replace(batch, items=items, counts={**batch.counts, Outcome.UNCHANGED.value: unchanged} if unchanged else batch.counts)
 
-    async def _changed(self, mapping: Mapping, settings: FlowSettings, held: Sequence[Batch], most: int) -> tuple[int, bool]:
+    async def _changed(
+        self, mapping: Mapping, settings: FlowSettings, state: PollState, held: Sequence[Batch], most: int
+    ) -> tuple[int, bool]:
         """Return how many bound records really changed, counted until it is clear that there are too many, and whether any went back."""
         if sum(len(batch.items) for batch in held) <= most:
             return 0, False
-        desk, _ = await open_desk(self._services, mapping, settings)
+        desk, _ = await open_desk(self._services, mapping, settings, state.pins)
         changed, back = 0, 0
         for batch in held:
             work = BatchWork.start(batch, mapping)

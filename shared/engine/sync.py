@@ -4,9 +4,8 @@ One attempt takes a few looks: a record that moved while it was written is read 
 (a throttled system, a record that another worker is creating) goes to the batch's next attempt.
 """
 
-from contextlib import AsyncExitStack
+from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 
 from shared.core.binding import BindingState
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
@@ -15,11 +14,11 @@ from shared.core.plan import Desk, plan_record, value_on
 from shared.core.records import Side, Value
 from shared.core.rules import same
 from shared.core.schedule import rests
-from shared.core.work import Batch, BatchState, Failure, FlowSettings, Message, Outcome, PollState, Waiting
+from shared.core.work import Batch, BatchState, Failure, FlowSettings, Message, Outcome, Pin, PollState, Waiting
 from shared.engine.apply import Apply
 from shared.engine.create import Create
 from shared.engine.delete import Delete
-from shared.engine.desk import open_desk, with_references
+from shared.engine.desk import away_pin, open_desk, with_references
 from shared.engine.environment import check_environments
 from shared.engine.jobs import BatchWork, Job, leading_of
 from shared.engine.match import Match
@@ -28,11 +27,11 @@ from shared.engine.read import Read
 from shared.engine.record import Record
 from shared.engine.rehearse import Rehearse
 from shared.engine.services import Services
+from shared.engine.slots import Slots
 from shared.engine.stop import stop_flow
 
 _LOOKS = 4
 _SOON = 5.0
-_SLOT_LEASE = timedelta(minutes=10)
 
 
 class Sync:
@@ -63,9 +62,9 @@ class Sync:
         if pause is not None:
             await self._record.postpone(batch, pause, Transient(f"{self._system(batch)}.throttled"))
             return
-        async with AsyncExitStack() as slots:
-            if await self._take_slots(batch, slots):
-                await self._work(batch, settings, state)
+        async with Slots(services, services.mapping(batch.flow), f"{batch.id}.{batch.attempt}.{services.new_id()}") as slots:
+            if await slots.take():
+                await self._work(batch, settings, state, slots)
             else:
                 await self._record.postpone(batch, _SOON, Transient(f"{self._system(batch)}.throttled"))
 
@@ -79,26 +78,12 @@ class Sync:
         left = [(throttle.pause_until - now).total_seconds() for throttle in throttles if throttle and throttle.pause_until]
         return max((seconds for seconds in left if seconds > 0), default=None)
 
-    async def _take_slots(self, batch: Batch, stack: AsyncExitStack) -> bool:
-        """Lease a slot of each account for this message, so that many instances behave as one client (design 6)."""
-        services, mapping = self._services, self._services.mapping(batch.flow)
-        holder, until = f"{batch.id}.{batch.attempt}.{services.new_id()}", services.clock() + _SLOT_LEASE
-        for system in sorted({mapping.system(side) for side in Side}):
-            number = (services.limits.slots or {}).get(system)
-            if number is None:
-                continue
-            slot = await services.ledger.take_slot(system, holder, number, until)
-            if slot is None:
-                return False
-            stack.push_async_callback(services.ledger.free_slot, system, slot, holder)
-        return True
-
-    async def _work(self, batch: Batch, settings: FlowSettings, state: PollState) -> None:
+    async def _work(self, batch: Batch, settings: FlowSettings, state: PollState, slots: Slots) -> None:
         services, mapping = self._services, self._services.mapping(batch.flow)
         work = BatchWork.start(batch, mapping)
         try:
             await check_environments(services, mapping, state)
-            desk, unknown = await open_desk(services, mapping, settings)
+            desk, unknown = await open_desk(services, mapping, settings, state.pins)
             if batch.dry:
                 await self._record.close_dry(batch, await self._rehearse.count(work, desk))
                 return
@@ -107,6 +92,7 @@ class Sync:
             for _ in range(_LOOKS):
                 if not work.active():
                     break
+                await slots.renew()
                 await self._look(work, desk)
         except (Transient, Stale, NotReady) as error:
             seconds = error.retry_after if isinstance(error, Transient) and error.retry_after else _SOON * (1 + batch.attempt)
@@ -135,8 +121,17 @@ class Sync:
             await self._mended(flow, mended, state)
         fresh = [Failure.of(error, flow, None, now, record_id="") for key, error in unknown.items() if key not in told]
         if fresh:
+            await self._keep_away(flow, fresh, state)
             await self._services.ledger.save_failures(fresh)
         self._told[flow] = set(unknown)
+
+    async def _keep_away(self, flow: str, missing: list[Failure], state: PollState) -> None:
+        """Keep since when columns are away: when they come back empty, that is no edit."""
+        for failure in missing:
+            name, now = away_pin(flow, failure.field), self._services.clock()
+            pin = state.pins.get(name) or Pin(name, "", now)
+            with suppress(Stale):  # another worker noticed it too
+                await self._services.ledger.save_pin(replace(pin, value=now.isoformat(timespec="seconds"), at=now))
 
     async def _mended(self, flow: str, rows: set[str], state: PollState) -> None:
         """Clear the failures of rows whose columns are there again, and have the flow aligned: nobody looked at those fields meanwhile."""

@@ -84,19 +84,20 @@ def _pack_state(state: FieldState) -> list[Any]:
         state.sent_over,
         state.writes or None,
         state.writes_since and encode_time(state.writes_since),
+        state.earlier or None,
     ]
     while parts[-1] is None:  # ends at row_hash and key_id, which are texts
         parts.pop()
     return parts
 
 
-_STATE_PARTS: Final = 15
+_STATE_PARTS: Final = 16
 
 
 def _unpack_state(parts: list[Any]) -> FieldState:
     texts: list[Any] = [*parts, *([None] * (_STATE_PARTS - len(parts)))]
     row_hash, key_id, creatio, dynamics, set_from, set_at, run, sent, sent_to, refused, pending, sent_source, sent_over, *rest = texts
-    writes, since = rest[:2]
+    writes, since, earlier = rest[:3]
     return FieldState(
         row_hash=row_hash,
         key_id=key_id,
@@ -113,4 +114,5 @@ def _unpack_state(parts: list[Any]) -> FieldState:
         sent_over=sent_over,
         writes=writes or 0,
         writes_since=decode_time(since) if since else None,
+        earlier=tuple((Side(side), sent, source) for side, sent, source in earlier or ()),
     )

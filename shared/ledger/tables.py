@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from azure.core import MatchConditions
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, ServiceResponseError
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, ServiceRequestError, ServiceResponseError
 from azure.data.tables import TransactionOperation, UpdateMode
 from azure.data.tables.aio import TableClient
 
@@ -265,14 +265,16 @@ async def side_by_side(job: Callable[[Item], Awaitable[T]], items: Iterable[Item
 
 
 async def _send_until_answered(send: Callable[[], Awaitable[T]]) -> T:
-    """Send a write again when its reply is lost: the client does so for PUT and DELETE, but not for POST (inserts, transactions).
+    """Send a write again when its connection broke or its reply is lost.
+
+    The client itself does so for PUT and DELETE, but not for POST (inserts, transactions).
 
     It is safe here because a row names its writer: the second try tells whether the first one was committed.
     """
     for pause in _PAUSES:
         try:
             return await send()
-        except ServiceResponseError:
+        except (ServiceRequestError, ServiceResponseError):
             await asyncio.sleep(pause)
     return await send()
 

@@ -6,7 +6,7 @@ import pytest
 
 from shared.core.binding import BindingState
 from shared.core.errors import ConfigError
-from shared.core.records import Column, ColumnType, Side, Stamp
+from shared.core.records import Column, ColumnType, Side
 from shared.core.work import Failure, FlowSettings, RunKind, SleepWindow
 from tests.engine.fakes import Record
 from tests.engine.world import FLOW, World, guid
@@ -347,107 +347,6 @@ async def test_law_2_a_changed_mapping_asks_for_alignment_and_a_dry_run_counts(w
     await world.watcher.run()
     assert {world.dynamics.value(twin, "extra") for _, twin in pairs} == {"x"}
     assert not (await world.operate.status())["flows"][FLOW]["needs_alignment"]
-
-
-# --- law 14 -----------------------------------------------------------------------------------------------------------------
-
-
-async def test_law_14_a_field_that_is_fought_over_stops_as_a_conflict(world):
-    """Something puts a one-way field back each time: after five restores in an hour Tandem stops, and a person is told."""
-    record, twin = await world.pair(Limit=None)
-    world.dynamics.edit_as_user(twin, creditlimit=1)
-    await world.cycle(1)
-    written = []
-    world.on_step = lambda name: written.append(name) if name == "creatio.write_one" else None
-    for _ in range(9):
-        world.creatio.edit_as_user(record, Limit=99)
-        await world.cycle(1)
-
-    assert len(written) == 5
-    assert [(c.field, c.reason) for c in world.ledger.disputed.values()] == [("Limit=creditlimit", "merge.fights")]
-
-    world.clock.tick(3700)
-    world.creatio.edit_as_user(record, Limit=98)
-    await world.cycle(1)
-    assert world.creatio.value(record, "Limit") == 1
-    assert world.ledger.disputed == {}
-
-
-async def test_law_14_people_may_edit_a_field_as_often_as_they_like(world):
-    """Ten edits of one field within an hour, by people, all arrive."""
-    record, twin = await world.pair()
-    for number in range(10):
-        world.creatio.edit_as_user(record, Zip=str(number))
-        await world.cycle(1)
-        assert world.dynamics.value(twin, "zip") == str(number)
-    assert world.ledger.disputed == {}
-
-
-async def test_law_14_a_person_ends_a_fight(world):
-    """A decision writes the field once more, whatever was counted, and closes the conflict."""
-    record, twin = await world.pair()
-    world.dynamics.edit_as_user(twin, creditlimit=1)
-    await world.cycle(1)
-    for _ in range(7):
-        world.creatio.edit_as_user(record, Limit=99)
-        await world.cycle(1)
-    assert world.creatio.value(record, "Limit") == 99
-
-    await world.decide.conflict(FLOW, record, "Limit=creditlimit", "dynamics")
-    await world.drain()
-
-    assert world.creatio.value(record, "Limit") == 1
-    assert world.ledger.disputed == {}
-
-
-@pytest.mark.parametrize("choice", list(Side))
-async def test_a_person_decides_a_field_that_both_sides_edited(world, choice):
-    """A conflict of a row that asks is settled by naming the side whose value counts; other fields are not touched by it."""
-    record, twin = await world.pair()
-    world.creatio.edit_as_user(record, Notes="ours")
-    world.dynamics.edit_as_user(twin, description="theirs")
-    await world.cycle(1)
-    assert [c.reason for c in world.ledger.disputed.values()] == ["merge.both_changed"]
-
-    await world.decide.conflict(FLOW, twin, "Notes=description", choice.value)
-    await world.drain()
-
-    expected = "ours" if choice is Side.CREATIO else "theirs"
-    assert (world.creatio.value(record, "Notes"), world.dynamics.value(twin, "description")) == (expected, expected)
-    assert world.ledger.disputed == {}
-
-
-async def test_a_decision_that_makes_no_sense_is_refused_in_words(world):
-    """Unknown records, fields and choices are told with what is allowed; nothing is enqueued."""
-    record, _ = await world.pair()
-    for arguments in ((guid(404), "", "reopen"), (record, "Nope=nope", "creatio"), (record, "Zip=zip", "delete"), (record, "", "creatio")):
-        with pytest.raises(ConfigError, match="allowed"):
-            await world.decide.conflict(FLOW, *arguments)
-    with pytest.raises(ConfigError, match="no record of this binding is gone"):
-        await world.decide.conflict(FLOW, record, "", "delete")
-    assert world.queues.messages == []
-
-
-async def test_law_5_a_stale_read_is_never_merged_until_a_person_says_so(world):
-    """A row that stays older than what was seen becomes a failure; reprocessing it takes the row for what it is."""
-    record, twin = await world.pair(Zip="1")
-    world.creatio.edit_as_user(record, Zip="2")
-    await world.cycle(1)
-    now = world.creatio.records[record]
-    world.creatio.stale_for[record] = Record(
-        {**now.values, "Zip": "1"}, Stamp(now.stamp.time.replace(year=2025)), by_us=False, sequence=now.sequence
-    )
-    world.dynamics.edit_as_user(twin, name="Renamed")
-    await world.cycle(1)
-    assert world.dynamics.value(twin, "zip") == "2"
-    assert world.failure_codes() == {("", "sync.stale_read")}
-    world.creatio.records[record] = world.creatio.stale_for.pop(record)
-
-    await world.operate.reprocess(FLOW)
-    await world.drain()
-
-    assert world.dynamics.value(twin, "zip") == "1"
-    assert world.failure_codes() == set()
 
 
 # --- runs beside each other (F8, F12) ---------------------------------------------------------------------------------------

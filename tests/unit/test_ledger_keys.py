@@ -68,6 +68,7 @@ FIELD_STATES = st.builds(
     pending=st.booleans(),
     writes=st.integers(0, 99),
     writes_since=st.none() | TIMES,
+    earlier=st.lists(st.tuples(SIDES, st.text(max_size=8), st.text(max_size=8)), max_size=3).map(tuple),
 )
 STAMPS = st.builds(Stamp, TIMES, st.text(max_size=12))
 BINDINGS = st.builds(
@@ -357,6 +358,7 @@ def test_no_part_of_a_field_state_is_left_out(state: FieldState) -> None:
         pending=True,
         writes=3,
         writes_since=datetime(2026, 1, 2, tzinfo=UTC),
+        earlier=((Side.DYNAMICS, "e", "es"),),
     )
     assert unpack_fields(pack_fields({"a": full})) == {"a": full}
     assert all(getattr(full, part.name) for part in dataclasses.fields(FieldState)), "a new part: set it in this test"

@@ -214,6 +214,7 @@ def turned_state(state):
         sent_source=turned(state.sent_source),
         sent_over=turned(state.sent_over),
         sent_to=state.sent_to.other if state.sent_to else None,
+        earlier=tuple((side.other, turned(sent), turned(source) or "") for side, sent, source in state.earlier),
     )
 
 
