@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from shared.core.binding import BindingState
-from shared.core.errors import Denied, Rejected, Stale
+from shared.core.errors import Denied, Rejected, Stale, Transient
 from shared.core.mapping import Mapping
 from shared.core.records import Side
 from shared.core.schedule import rests
@@ -19,7 +19,9 @@ from shared.engine.poll import message_of, queue_of
 from shared.engine.rehearse import Rehearse, has_changed
 from shared.engine.scan import count_bound, most_changes
 from shared.engine.services import Services
-from shared.engine.stop import stop_flow
+from shared.engine.stop import pause_account, stop_flow
+
+_SOON = 30.0
 
 
 class Gate:
@@ -45,6 +47,10 @@ class Gate:
             changed, earlier = await self._changed(mapping, settings, state, held, most)
         except (Denied, Rejected) as error:
             await stop_flow(services, settings, error)
+            return
+        except (Transient, Stale) as error:  # a passing fault: the batches stay held, and are looked through a little later
+            await pause_account(services, error)
+            await services.queues.send("polls", message, getattr(error, "retry_after", None) or _SOON)
             return
         if changed > most:
             asking = Asking(message.side, changed, bound, services.clock(), earlier=earlier)

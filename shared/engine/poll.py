@@ -7,14 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from shared.core.errors import Denied, Stale, TandemError, Transient
+from shared.core.errors import Denied, Stale, TandemError
 from shared.core.mapping import Mapping
 from shared.core.records import Change, ChangePage, Side
 from shared.core.schedule import is_compare_due, is_due, rests
 from shared.core.work import (
     BATCH_SIZE,
     MESSAGE_VERSION,
-    AccountThrottle,
     Batch,
     BatchItem,
     BatchState,
@@ -33,7 +32,7 @@ from shared.core.work import (
 from shared.engine.environment import check_environments
 from shared.engine.scan import count_bound, most_changes
 from shared.engine.services import Services
-from shared.engine.stop import stop_flow
+from shared.engine.stop import pause_account, stop_flow
 
 _REFRESH_AFTER = timedelta(hours=20)
 """A position that only moved by itself is saved so often: delta links must be refreshed daily (law 11)."""
@@ -118,9 +117,8 @@ class Poll:
         self._services.events("poll_failed", flow=mapping.flow, code=error.code, request_id=error.request_id)
         if isinstance(error, Denied):
             await stop_flow(self._services, settings, error)
-        elif isinstance(error, Transient) and error.retry_after:
-            until = self._services.clock() + timedelta(seconds=error.retry_after)
-            await self._services.ledger.pause_account(AccountThrottle(error.system, until))
+        else:
+            await pause_account(self._services, error)
 
     async def _poll_side(self, mapping: Mapping, settings: FlowSettings, state: PollState, side: Side, run: str) -> int:
         await check_environments(self._services, mapping, state)

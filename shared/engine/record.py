@@ -6,14 +6,12 @@ A retry sends the new message first, then raises the row's attempt; a message wi
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from shared.core.binding import Binding, BindingState
-from shared.core.errors import Stale, TandemError, Transient
+from shared.core.errors import Stale, TandemError
 from shared.core.records import Side
 from shared.core.work import (
     MESSAGE_VERSION,
-    AccountThrottle,
     Batch,
     BatchItem,
     BatchState,
@@ -25,6 +23,7 @@ from shared.engine.jobs import BatchWork, Job, counts_of, note_of, resolved
 from shared.engine.open_ends import OpenEnds, pair_of
 from shared.engine.poll import queue_of, reopened
 from shared.engine.services import Services
+from shared.engine.stop import pause_account
 from shared.engine.wake import fetch, look_up, wake
 
 _MOST_ATTEMPTS = 40
@@ -67,15 +66,9 @@ class Record:
 
     async def postpone(self, batch: Batch, seconds: float, error: TandemError) -> None:
         """Send a whole batch again later; a throttled account is paused for every instance."""
-        await self.pause(error)
+        await pause_account(self._services, error)
         await self._again(batch, list(batch.items), seconds)
         self._services.events("batch_postponed", flow=batch.flow, batch=batch.id, code=error.code, seconds=seconds)
-
-    async def pause(self, error: TandemError) -> None:
-        """Pause the account that asked for it, for every instance."""
-        if isinstance(error, Transient) and error.retry_after and error.system:
-            until = self._services.clock() + timedelta(seconds=error.retry_after)
-            await self._services.ledger.pause_account(AccountThrottle(error.system, until))
 
     async def close_dry(self, batch: Batch, counts: Mapping[str, int]) -> None:
         """Close the row of a batch that was only counted."""

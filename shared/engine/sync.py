@@ -28,7 +28,7 @@ from shared.engine.record import Record
 from shared.engine.rehearse import Rehearse
 from shared.engine.services import Services
 from shared.engine.slots import Slots
-from shared.engine.stop import stop_flow
+from shared.engine.stop import pause_account, stop_flow
 
 _LOOKS = 4
 _SOON = 5.0
@@ -99,7 +99,7 @@ class Sync:
             if not any(job.outcome for job in work.jobs.values()):
                 await self._record.postpone(batch, seconds, error)
                 return
-            await self._record.pause(error)
+            await pause_account(services, error)
             for job in work.active():
                 job.put_off(seconds, error)
         except (Denied, Rejected) as error:  # a whole request was refused: the flow can't go on for any record

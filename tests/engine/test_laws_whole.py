@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from shared.core.binding import BindingState
-from shared.core.errors import ConfigError
+from shared.core.errors import ConfigError, Transient
 from shared.core.records import Column, ColumnType, Side
 from shared.core.work import Failure, FlowSettings, RunKind, SleepWindow
 from tests.engine.fakes import Record
@@ -394,3 +394,16 @@ async def test_f12_a_walk_beside_scheduled_work_corrupts_nothing(world):
         assert (world.dynamics.value(twin, "zip"), world.dynamics.value(twin, "extra")) == (str(number), f"x{number}")
         assert world.creatio.value(record, "Notes") == f"d{number}"
     assert (world.creatio.writes, world.dynamics.writes) == (12, 12 * 2)
+
+
+async def test_law_12_a_gate_that_meets_a_passing_fault_tries_again(world):
+    """While held batches are looked through the system asks to slow down: the account pauses, nothing is lost, and the gate opens later."""
+    pairs = await filled(world, 150)
+    for record, _ in pairs:
+        world.creatio.edit_as_user(record)
+    answers = iter([Transient("creatio.throttled", retry_after=60, system="creatio")])
+    world.creatio.fails = lambda verb: next(answers, None) if verb == "read" else None
+    await world.cycle(2)
+
+    assert world.ledger.throttles["creatio"].pause_until is not None
+    assert all(batch.state.value == "closed" for batch in world.ledger.batches.values())
