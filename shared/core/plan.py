@@ -352,14 +352,20 @@ def _stamp(plan: RecordPlan, written: MappingOf[Side, Row], side: Side, *, moved
 
 
 def refused(plan: RecordPlan, binding: Binding, side: Side, keys: Collection[str]) -> Binding:
-    """Return the binding after a side refused fields: nothing is open, and these source values are not sent again (law 13)."""
+    """Return the binding after a side refused fields: nothing is open, and these source values are not sent again (law 13).
+
+    A reference that had waited still waits: by its bases nothing changed, so nothing else would say that it was never written.
+    """
     fields = dict(binding.fields)
     for key in keys:
         question = plan.questions.get(key)
         state = fields.get(key)
         if question is None or state is None:
             continue
-        fields[key] = replace(cleared(state), refused=question.face(side.other).stored_print)
+        waits = question.state is not None and question.state.pending
+        fields[key] = replace(
+            cleared(state), refused=question.face(side.other).stored_print, pending=waits, sent_to=side if waits else None
+        )
     return replace(binding, fields=fields)
 
 

@@ -1,8 +1,9 @@
 """Histories that the state machine found, made small. Each was a fault of the engine once."""
 
+from shared.core.errors import Rejected
 from shared.core.records import Side
 from shared.core.work import RunKind
-from tests.engine.world import FLOW
+from tests.engine.world import FLOW, guid
 
 
 async def test_a_walk_whose_message_is_lost_is_walked_all_the_same(world):
@@ -39,3 +40,27 @@ async def test_what_was_edited_while_a_column_was_missing_arrives_with_an_align_
     await world.watcher.run()
     assert world.creatio.value(record, "Phone") == "2"
     assert not (await world.operate.status())["flows"][FLOW]["needs_alignment"]
+
+
+async def test_a_link_that_had_waited_and_is_refused_stays_a_failure_until_it_is_written(world):
+    """The record waited for arrives, but the target refuses the link: the failure stays, and reprocessing writes the link once it can."""
+    world.dynamics.create_as_user(guid(2), name="Child", parentaccountid=guid(1))
+    await world.cycle(2)
+    record = world.twin(Side.DYNAMICS, guid(2))
+    world.creatio.refuse = lambda write: (
+        Rejected("creatio.refused", record_id=write.id, field="ParentId") if write.values.get("ParentId") else None
+    )
+    world.dynamics.create_as_user(guid(1), name="Parent")
+    await world.cycle(3)
+    assert world.failure_codes() == {("ParentId=parentaccountid", "creatio.refused")}
+
+    world.dynamics.edit_as_user(guid(2), zip="5")
+    await world.cycle(2)
+    assert world.failure_codes() == {("ParentId=parentaccountid", "creatio.refused")}
+    assert world.creatio.value(record, "ParentId") is None
+
+    world.creatio.refuse = lambda _write: None
+    await world.operate.reprocess(FLOW)
+    await world.drain()
+    assert world.creatio.value(record, "ParentId") == world.twin(Side.DYNAMICS, guid(1))
+    assert world.failure_codes() == set()
