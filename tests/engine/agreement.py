@@ -19,7 +19,7 @@ class Agreement:
         ledger = world.ledger
         self.disputed = {(c.creatio_id, c.dynamics_id, c.field) for c in ledger.disputed.values()}
         self.disputed_whole = {i for c in ledger.disputed.values() if not c.field for i in (c.creatio_id, c.dynamics_id, *c.candidates)}
-        self.failed = {(f.record_id, f.field) for f in ledger.failed.values()}
+        self.failed = {(f.record_id, f.field) for f in ledger.failed.values()} - {("", "")}
         self.held = {i for one in ledger.held.values() for i in (one.record_id, one.twin_id)}
         self.waiting = {(row.record_id, row.field) for row in ledger.waiting.values()}
 
@@ -94,7 +94,7 @@ class Agreement:
 
     def _is_listed(self, pair: tuple[str, str], row: str) -> bool:
         in_conflict = (*pair, row) in self.disputed or (not row and bool(set(pair) & self.disputed_whole))
-        return in_conflict or bool({(i, row) for i in pair} & self.failed)
+        return in_conflict or bool({(i, row) for i in ("", *pair)} & self.failed)
 
     def _all_bound(self) -> None:
         """Every record has a binding of its own, or is named where a person looks."""

@@ -256,7 +256,7 @@ class FakeSystem:
 
     def _write_one(self, write: Write, entity: str = "") -> WriteResult:
         self.after_plan(write.id)
-        refusal = self.refuse(write)
+        refusal = self.refuse(write) or self._dangling(write)
         if refusal is not None:
             return WriteResult(write.id, error=refusal)
         if write.kind is WriteKind.CREATE:
@@ -275,6 +275,12 @@ class FakeSystem:
         self.between(write.id)
         before = met if not self.etags and write.seen is not None and met.values != write.seen.values else None
         return WriteResult(write.id, self._true_row(write.id), before)
+
+    def _dangling(self, write: Write) -> TandemError | None:
+        """Return the refusal of a link to a record that is not there."""
+        links = [column.name for column in self.columns.values() if column.type is ColumnType.LOOKUP]
+        dead = [name for name in links if write.values.get(name) and write.values[name] not in self.records]
+        return Rejected(f"{self.name}.refused", system=self.name, record_id=write.id, field=dead[0]) if dead else None
 
     def _create_one(self, write: Write, entity: str = "") -> WriteResult:
         if write.id in self.records:

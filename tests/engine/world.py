@@ -9,7 +9,7 @@ from datetime import timedelta
 from itertools import count
 
 from shared.core.binding import Binding
-from shared.core.errors import TandemError
+from shared.core.errors import TandemError, Transient
 from shared.core.fingerprint import Keyring
 from shared.core.mapping_load import load
 from shared.core.records import Column, ColumnType, Side, Value
@@ -181,6 +181,8 @@ class World:
         except Crash:
             self.queues.messages.append((self.clock() + timedelta(minutes=10), queue, message))
             self.start()
+        except Transient:  # as the host does: the message is seen again
+            self.queues.messages.append((self.clock() + timedelta(minutes=1), queue, message))
 
     async def cycle(self, times: int = 1) -> None:
         """Poll and work off, so many times."""
