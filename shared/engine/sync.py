@@ -117,13 +117,14 @@ class Sync:
         if told is None:
             there = await self._services.ledger.failures(flow)
             told = {failure.field for failure in there if failure.side is None and failure.code.endswith(".unknown_column")}
-        if mended := told - set(unknown):
+        mended, walks = told - set(unknown), self._services.settings(flow, state.flows).walking is not None
+        if mended and not walks:  # a walk that began without these columns would say in the end that all is aligned
             await self._mended(flow, mended, state)
         fresh = [Failure.of(error, flow, None, now, record_id="") for key, error in unknown.items() if key not in told]
         if fresh:
             await self._keep_away(flow, fresh, state)
             await self._services.ledger.save_failures(fresh)
-        self._told[flow] = set(unknown)
+        self._told[flow] = set(unknown) | mended if walks else set(unknown)
 
     async def _keep_away(self, flow: str, missing: list[Failure], state: PollState) -> None:
         """Keep since when columns are away: when they come back empty, that is no edit."""

@@ -64,3 +64,25 @@ async def test_a_link_that_had_waited_and_is_refused_stays_a_failure_until_it_is
     await world.drain()
     assert world.creatio.value(record, "ParentId") == world.twin(Side.DYNAMICS, guid(1))
     assert world.failure_codes() == set()
+
+
+async def test_a_column_that_is_there_again_during_a_walk_is_looked_at_after_it(world):
+    """An align run began without the column: when it ends the flow is not called aligned, and the next run brings the edit."""
+    record, twin = await world.pair(Phone="1")
+    column = {"Phone": world.creatio.columns.pop("Phone")}
+    world.dynamics.edit_as_user(twin, telephone1="2")
+    await world.cycle(2)
+    await world.walk.start(FLOW, RunKind.ALIGN, Side.CREATIO, dry=False)
+    await world.drain()
+    world.creatio.columns |= column
+    world.dynamics.edit_as_user(twin, zip="5")
+    await world.cycle(1)
+    await world.watcher.run()
+    assert world.ledger.flows[FLOW].walking is None
+
+    world.dynamics.edit_as_user(twin, zip="6")
+    await world.cycle(1)
+    assert (await world.operate.status())["flows"][FLOW]["needs_alignment"]
+    await world.walk.start(FLOW, RunKind.ALIGN, Side.CREATIO, dry=False)
+    await world.drain()
+    assert world.creatio.value(record, "Phone") == "2"
