@@ -13,7 +13,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-LAWS = ["laws_fields", "laws_records", "laws_deletes", "laws_whole", "troubles", "open_ends", "put_off", "overtaken", "histories"]
+LAWS = (
+    *("laws_fields", "laws_records", "laws_references", "laws_deletes", "laws_whole"),
+    *("troubles", "open_ends", "put_off", "overtaken", "histories"),
+)
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -64,16 +64,17 @@ async def test_law_10_a_tombstone_does_what_the_policy_says(policy):
     assert world.ledger.disputed == {}
 
 
-async def test_law_10_unlink_empties_the_id_column_of_the_survivor():
-    """With `unlink` the surviving Dynamics record does not name a Creatio record any more that is gone."""
-    world = policy_world("unlink")
+@pytest.mark.parametrize("policy", ["keep", "unlink"])
+async def test_law_10_unlink_empties_the_id_column_of_the_survivor(policy):
+    """With `unlink` the surviving Dynamics record does not name a Creatio record any more that is gone; `keep` leaves it as it is."""
+    world = policy_world(policy)
     record, twin = await active_pair(world)
     assert world.dynamics.value(twin, "creatioid") == record
 
     world.creatio.delete_as_user(record)
     await world.cycle(4)
 
-    assert world.dynamics.value(twin, "creatioid") is None
+    assert world.dynamics.value(twin, "creatioid") == (None if policy == "unlink" else record)
     assert world.binding(Side.DYNAMICS, twin).state is BindingState.ENDED
 
 
