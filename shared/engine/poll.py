@@ -170,12 +170,12 @@ class Poll:
             found += len(page.changes)
             held = await self._must_hold(mapping, page) if held is None else held
             await self._enqueue(mapping, side, run, page, held=held)
+            if page.complete and held:
+                await services.queues.send("polls", PollMessage(v=MESSAGE_VERSION, flow=mapping.flow, side=side, run=run, task=Task.GATE))
             if self._worth_saving(page, mark, read):
                 etag = mark.etag if mark else None
                 fresh = Watermark(mapping.flow, side, page.position, read, page.complete, services.clock(), held, etag)
                 mark = await services.ledger.save_watermark(fresh)
-            if page.complete and held:
-                await services.queues.send("polls", PollMessage(v=MESSAGE_VERSION, flow=mapping.flow, side=side, run=run, task=Task.GATE))
             if not page.complete and services.clock() >= deadline:
                 await services.queues.send("polls", PollMessage(v=MESSAGE_VERSION, flow=mapping.flow, side=side, run=run))
                 break

@@ -170,6 +170,8 @@ class Read:
         elif work.side.other in binding.gone:
             job.keeps_note = True  # the delete of its twin waits for a person
             job.end(Outcome.CONFLICT)
+        elif (binding.state is BindingState.BOUND or binding.source is not work.side) and job.item.attempts < _LOOKS_AGAIN:
+            job.put_off(_SOON, Stale("sync.stale_read", record_id=job.id))
         elif binding.state is BindingState.BOUND or binding.source is not work.side:
             other = work.side.other
             job.fail(
@@ -191,6 +193,12 @@ class Read:
         own = binding.owner_batch == work.batch.id
         return not own and binding.deadline is not None and binding.deadline > self._services.clock()
 
+    def _may_be_stale(self, work: BatchWork, job: Job) -> bool:
+        """Tell whether a record that was announced and is not shown must be looked for again: a lagging replica lacks what is new."""
+        ended = job.binding is not None and job.binding.state is BindingState.ENDED
+        known = ended or (job.binding is not None and work.side in job.binding.gone)
+        return not job.item.deleted and not known and job.item.attempts < _LOOKS_AGAIN
+
     def _gone(self, work: BatchWork, job: Job, twin: Row | TandemError | None) -> None:
         """Tell what the absence of a row means.
 
@@ -198,6 +206,9 @@ class Read:
         (law 6); else a person looks.
         """
         binding = job.binding
+        if self._may_be_stale(work, job):
+            job.put_off(_SOON, Stale("sync.stale_read", record_id=job.id))
+            return
         if binding is None or binding.state is BindingState.ENDED:
             job.gone = job.dismissed = binding is not None and job.item.deleted and work.side not in binding.gone
             if binding is not None and job.item.deleted and (binding.note or job.decided == DELETE):

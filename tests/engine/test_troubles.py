@@ -386,3 +386,44 @@ async def test_a_broken_ledger_row_fails_its_own_record_only(world):
     assert world.dynamics.value(twin, "zip") == "7"
     assert [(f.record_id, f.code) for f in world.ledger.failed.values()] == [(broken, "message.future_version")]
     assert world.binding(Side.CREATIO, broken) == row
+
+
+async def test_a_new_record_that_a_lagging_replica_lacks_is_not_taken_for_a_deleted_one(world):
+    """A record is announced, and the read right after it does not show it yet: it is looked for again, and created on the other side."""
+    world.dynamics.create_as_user(guid(4), name="New")
+    await world.poll()
+    world.dynamics.hidden.add(guid(4))
+    looks = []
+
+    def step(name: str) -> None:
+        if name == "dataverse.read":
+            looks.append(name)
+            if len(looks) == 2:
+                world.dynamics.hidden.clear()
+
+    world.on_step = step
+    await world.drain()
+
+    assert [r.values["Name"] for r in world.creatio.records.values()] == ["New"]
+
+
+async def test_an_open_create_whose_source_a_lagging_replica_lacks_does_not_end(world):
+    """The worker died while it created a record; the next read does not show the source yet: the create goes on, nothing is blocked."""
+    world.dynamics.create_as_user(guid(4), name="New")
+    await world.poll()
+    looks = []
+
+    def lag(name: str) -> None:
+        if name == "dataverse.read":
+            looks.append(name)
+            world.dynamics.hidden = {guid(4)} if len(looks) == 2 else set()
+        if name == "creatio.write_one" and len(looks) == 1:
+            raise Crash
+
+    world.on_step = lag
+    await world.drain()
+    await world.cycle(2)
+
+    assert len(looks) > 2
+    assert [r.values["Name"] for r in world.creatio.records.values()] == ["New"]
+    assert world.binding(Side.DYNAMICS, guid(4)).state is BindingState.BOUND
