@@ -149,6 +149,7 @@ class Apply:
         if unanswered and not covered:
             self._unanswered(job, unanswered[0])
         elif again:
+            job.after = dict(written)
             job.plan = None  # look again: a side moved, or a refused field was taken out
             job.first_outcome = job.first_outcome or self._written_outcome(plan)
         else:

@@ -39,6 +39,8 @@ class Job:
     """Creatio values that our own write covered (law 8)."""
     covering: dict[str, Value] = field(default_factory=dict)
     """What we wrote over them."""
+    after: dict[Side, Row] = field(default_factory=dict)
+    """The rows as our last writes left them: a read that is older is not believed."""
     errors: dict[str, TandemError] = field(default_factory=dict)
     """Failures of this attempt by row key; the empty key is the record as a whole."""
     conflicts: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)

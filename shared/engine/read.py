@@ -49,7 +49,7 @@ class Read:
                 fields = {k: s if k in job.errors or s.refused is None else replace(s, refused=None) for k, s in job.binding.fields.items()}
                 job.binding = replace(job.binding, fields=fields)
             twin = far.get((job.binding.id_on(other) if job.binding else None) or "")
-            self._place(work, job, own.get(job.id), twin, any_age=any_age)
+            self._place(work, job, _newer(own.get(job.id), job.after.get(side)), _newer(twin, job.after.get(other)), any_age=any_age)
 
     async def _bindings(self, work: BatchWork, jobs: list[Job]) -> Mapping[str, Binding]:
         """Read the bindings of jobs; one that can't be read, broken or of a newer version, fails its own record only (law 13)."""
@@ -236,3 +236,8 @@ class Read:
         if twin is not None:
             job.rows[work.side.other] = twin
         job.gone = True
+
+
+def _newer(read: Row | TandemError | None, written: Row | None) -> Row | TandemError | None:
+    """Return a row as read, or as our own write of this attempt left it where the read shows an older state (laws 5 and 8)."""
+    return written if isinstance(read, Row) and written is not None and read.stamp.time < written.stamp.time else read
