@@ -155,6 +155,7 @@ class Sync:
         for job in stamped:
             stamp, state = known.get(job.id, (None, None))
             if state is BindingState.BOUND and stamp == job.item.stamp:
+                job.keeps_note = True
                 job.end(Outcome.UNCHANGED)
 
     async def _look(self, work: BatchWork, desk: Desk) -> None:

@@ -2,7 +2,8 @@
 
 from shared.core.errors import Rejected
 from shared.core.records import Side
-from shared.core.work import RunKind
+from shared.core.work import Batch, BatchItem, RunKind
+from shared.engine.poll import send_batches
 from tests.engine.world import FLOW, guid
 
 
@@ -86,3 +87,19 @@ async def test_a_column_that_is_there_again_during_a_walk_is_looked_at_after_it(
     await world.walk.start(FLOW, RunKind.ALIGN, Side.CREATIO, dry=False)
     await world.drain()
     assert world.creatio.value(record, "Phone") == "2"
+
+
+async def test_an_echo_among_accepted_changes_keeps_the_failure_of_its_record(world):
+    """A record with a failure is among the changes that a person accepts, but did not change since: its failure stays listed."""
+    record, _ = await world.pair()
+    world.dynamics.refuse = lambda write: Rejected("dataverse.refused", record_id=write.id, field="zip") if "zip" in write.values else None
+    world.creatio.edit_as_user(record, Zip="5")
+    await world.cycle(2)
+    assert world.failure_codes() == {("Zip=zip", "dataverse.refused")}
+
+    echo = BatchItem(record, world.creatio.records[record].stamp)
+    accepted = Batch("accepted", FLOW, Side.CREATIO, "run", RunKind.REPLAY, [echo], world.clock())
+    await send_batches(world.services, [accepted])
+    await world.drain()
+
+    assert world.failure_codes() == {("Zip=zip", "dataverse.refused")}
