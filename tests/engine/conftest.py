@@ -1,4 +1,4 @@
-"""Hypothesis profiles: `faults` looks for a failure without making it small, `thorough` looks long (make test-all)."""
+"""Hypothesis profiles: `thorough` looks long and makes what it finds small (make test-all); the others only look."""
 
 import pytest
 from hypothesis import Phase, settings

@@ -4,7 +4,7 @@ Hypothesis state machines over the real engine with fake ports. Each rule is som
 at rest stands in agreement.py. A machine of its own for each kind of trouble meets more of it than one for all.
 """
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.engine.rules_of_operators import OperatorsAtWork
 from tests.engine.rules_of_people import PeopleAtWork
@@ -15,17 +15,19 @@ class Everything(PeopleAtWork, OperatorsAtWork, TroubleAtWork):
     """Two systems, an app that may die at any step, servers that fail, and people who never stop."""
 
 
+PROFILE = settings.get_current_profile_name()
 EXAMPLES = {"faults": 80, "thorough": 5_000}
 """Of each of the four machines."""
+PROFILE = settings.get_current_profile_name()
 SETTINGS = settings(
-    max_examples=EXAMPLES.get(settings.get_current_profile_name(), 150),
+    max_examples=EXAMPLES.get(PROFILE, 150),
+    # To make a history small takes minutes, which a test of the daily suite does not have.
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, *((Phase.shrink,) if PROFILE == "thorough" else ())),
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
-TestPeople, TestOperators, TestTrouble, TestEverything = (
-    machine.TestCase for machine in (PeopleAtWork, OperatorsAtWork, TroubleAtWork, Everything)
-)
-for machine in (TestPeople, TestOperators, TestTrouble, TestEverything):
-    machine.settings = SETTINGS
+TestPeople, TestOperators = PeopleAtWork.TestCase, OperatorsAtWork.TestCase
+TestTrouble, TestEverything = TroubleAtWork.TestCase, Everything.TestCase
+TestPeople.settings = TestOperators.settings = TestTrouble.settings = TestEverything.settings = SETTINGS
