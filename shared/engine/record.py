@@ -58,8 +58,8 @@ class Record:
         waiting = [row for job in jobs for row in job.waiting]
         if waiting:  # look once more, so that a binding made in between still wakes the record (law 9)
             found, unmet = await look_up(self._services, waiting)
-            await wake(self._services, found, work.batch.run)
-            await fetch(self._services, [row for row in unmet if row in work.fresh], work.batch.run)
+            await wake(self._services, found, self._follow_up(work))
+            await fetch(self._services, [row for row in unmet if row in work.fresh], self._follow_up(work))
         await self._wake(work, [job for job in jobs if job.newly_bound and job.binding])
         await self._release(jobs)
         await self._close(work, jobs)
@@ -157,13 +157,20 @@ class Record:
         if conflicts:
             await self._services.ledger.clear_conflicts(work.mapping.flow, conflicts)
 
+    def _follow_up(self, work: BatchWork) -> str:
+        """Return the run of the records that a batch wakes or asks for.
+
+        They are no part of a run over all bindings: it would wait for them for ever where the flow rests until that run has ended.
+        """
+        return work.batch.run if work.batch.kind is RunKind.SCHEDULED else self._services.new_id()
+
     async def _wake(self, work: BatchWork, jobs: Sequence[Job]) -> None:
         """Enqueue the records that wait for one of the records just bound."""
         for side in Side:
             ids = {job.binding.id_on(side) or "" for job in jobs if job.binding}
             if ids:
                 rows = await self._services.ledger.waiting_for(work.mapping.flow, side, ids)
-                await wake(self._services, rows, work.batch.run)
+                await wake(self._services, rows, self._follow_up(work))
 
     async def _release(self, jobs: Sequence[Job]) -> None:
         """Give reservations back when their record has its binding, or will not get one; an open create keeps them (law 7)."""

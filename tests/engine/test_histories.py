@@ -1,8 +1,11 @@
 """Histories that the state machine found, made small. Each was a fault of the engine once."""
 
+from unittest.mock import patch
+
 from shared.core.errors import Rejected
 from shared.core.records import Side
-from shared.core.work import Batch, BatchItem, RunKind
+from shared.core.work import Batch, BatchItem, RunKind, Waiting
+from shared.engine import scan
 from shared.engine.poll import send_batches
 from tests.engine.world import FLOW, guid
 
@@ -103,3 +106,26 @@ async def test_an_echo_among_accepted_changes_keeps_the_failure_of_its_record(wo
     await world.drain()
 
     assert world.failure_codes() == {("Zip=zip", "dataverse.refused")}
+
+
+async def test_a_rebase_ends_though_it_wakes_a_record_while_the_flow_asks(world):
+    """The rebase creates a record that another one waits for: what is woken rests as the flow does, and the run ends all the same."""
+    with patch.object(scan, "_FEW", 2):
+        pairs = [await world.pair(Name=f"N{number}") for number in range(4)]
+        parent, child = pairs[0], pairs[1]
+        waits = Waiting(FLOW, Side.DYNAMICS, parent[1], FLOW, Side.DYNAMICS, child[1], "ParentId=parentaccountid", world.clock())
+        await world.ledger.save_waiting([waits])
+        del world.creatio.records[parent[0]]
+        for record, _ in pairs[1:]:
+            world.creatio.edit_as_user(record, Zip="9")
+        await world.cycle(1)
+        assert world.ledger.flows[FLOW].asking is not None
+
+        await world.walk.start(FLOW, RunKind.REBASE, Side.DYNAMICS, dry=False)
+        await world.drain()
+        world.clock.tick(1200)
+        await world.watcher.run()
+        await world.cycle(2)
+
+    assert world.ledger.flows[FLOW].walking is None
+    assert world.ledger.flows[FLOW].asking is None
