@@ -69,6 +69,7 @@ class OperatorsAtWork(Everyday):
     @rule()
     def add_a_row(self) -> None:
         """Deploy a mapping with one more row."""
+        self.journal.all_open = self.journal.window  # law 2: its fields have no base
         self.world.mapping["fields"].append({"creatio": "Extra", "way": "=", "dynamics": "extra"})
         self.world.start()
 
