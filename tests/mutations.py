@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LAWS = (
-    *("laws_fields", "laws_records", "laws_references", "laws_deletes", "laws_whole"),
-    *("troubles", "open_ends", "put_off", "overtaken", "histories"),
+    *("laws_fields", "laws_records", "laws_references", "laws_deletes", "laws_whole", "laws_people"),
+    *("troubles", "open_ends", "put_off", "overtaken", "late_writes", "histories"),
 )
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,9 +89,9 @@ FAULTS = (
     Fault(8, "a mismatch counts as written", "engine/apply.py",
           "if isinstance(result.error, Stale):\n                return True", "if False:\n                return True"),
     Fault(9, "nobody is woken", "engine/record.py",
-          "await wake(self._services, rows, work.batch.run)", "pass"),
+          "await wake(self._services, rows, self._follow_up(work))", "pass"),
     Fault(9, "the record that is waited for is not asked for", "engine/record.py",
-          "await fetch(self._services, [row for row in unmet if row in work.fresh], work.batch.run)", "pass"),
+          "await fetch(self._services, [row for row in unmet if row in work.fresh], self._follow_up(work))", "pass"),
     Fault(9, "a reference that can't be followed yet is written as empty", "core/merge.py",
           "    if converted.state is State.PENDING:", "    if False:"),
     Fault(9, "a record that must wait is created all the same", "engine/create.py", "if plan.must_wait:", "if False:"),
@@ -126,8 +126,8 @@ FAULTS = (
     Fault(10, "what is created again may be taken for the record that is gone", "core/deletes.py",
           "generation=binding.generation + 1,", "generation=binding.generation,"),
     Fault(11, "the watermark overtakes the queue", "engine/poll.py",
-          "            await self._enqueue(mapping, side, run, page, held=held)\n            if self._worth_saving(page, mark, read):",
-          "            if self._worth_saving(page, mark, read):"),
+          "            await self._enqueue(mapping, side, run, page, held=held)\n            if page.complete and held:",
+          "            if page.complete and held:"),
     Fault(11, "an expired token starts no compare", "engine/poll.py",
           "            await self._restart(mapping, state, side, expired.code)\n", ""),
     Fault(11, "other columns go on with the old chain", "engine/poll.py",
@@ -158,6 +158,9 @@ FAULTS = (
           "await self._services.ledger.save_batch(replace(batch, items=[], state=BatchState.CLOSED))"),
     Fault(12, "a dry run writes", "engine/sync.py", "            if batch.dry:", "            if False:"),
     Fault(12, "a walk whose message got lost is never ended", "engine/watch.py", 'if not depths.get("polls"):', "if False:"),
+    Fault(12, "a rebase waits for what it woke", "engine/record.py",
+          "if work.batch.kind is RunKind.SCHEDULED else self._services.new_id()", "if True else self._services.new_id()"),
+    Fault(13, "a failure is forgotten with an echo", "engine/sync.py", "                job.keeps_note = True\n", ""),
     Fault(13, "one refused field takes its record along", "engine/apply.py",
           "return self._named(plan, side, error) & set(sent) or set(sent)", "return set(sent)"),
     Fault(13, "a refused value is sent again", "core/merge.py", "if state and state.refused is not None and", "if state and False and"),

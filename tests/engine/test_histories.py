@@ -129,3 +129,25 @@ async def test_a_rebase_ends_though_it_wakes_a_record_while_the_flow_asks(world)
 
     assert world.ledger.flows[FLOW].walking is None
     assert world.ledger.flows[FLOW].asking is None
+
+
+async def test_a_rebase_leaves_no_new_record_behind(world):
+    """Among the changes that made a flow ask is a new record: a rebase drops what was held, and the new record arrives all the same."""
+    ids = [guid(n) for n in range(1, 6)]
+    with patch.object(scan, "_FEW", 2):
+        for record_id in ids:
+            world.creatio.create_as_user(record_id, Id=record_id, Name=f"N{record_id[:8]}")
+        await world.cycle(2)
+        for record_id in ids:
+            world.dynamics.edit_as_user(world.twin(Side.CREATIO, record_id), zip="9")
+        world.dynamics.create_as_user(guid(77), name="New")
+        await world.cycle(1)
+        assert world.ledger.flows[FLOW].asking is not None
+
+        await world.walk.start(FLOW, RunKind.REBASE, Side.DYNAMICS, dry=False)
+        await world.drain()
+        await world.watcher.run()
+        await world.cycle(3)
+
+    assert world.ledger.flows[FLOW].asking is None
+    assert world.creatio.value(world.twin(Side.DYNAMICS, guid(77)), "Name") == "New"

@@ -5,6 +5,8 @@ import pytest
 from shared.core.binding import BindingState
 from shared.core.errors import Denied, Rejected
 from shared.core.records import Column, ColumnType, Side
+from shared.core.work import Batch, BatchItem, RunKind
+from shared.engine.poll import send_batches
 from tests.engine.world import FLOW, World, guid
 
 ACTIVE = {"creatio": "Active", "way": "=", "dynamics": "active", "rule": "boolean"}
@@ -101,6 +103,19 @@ async def test_law_10_a_record_that_rights_hide_is_not_deleted(world):
     assert world.dynamics.value(twin, "active") is True
     assert world.binding(Side.CREATIO, record).state is BindingState.BOUND
     assert any(name == "records_hidden" for name, _ in world.events)
+
+
+async def test_law_10_a_row_that_a_read_does_not_show_is_no_delete(world):
+    """A batch names a record that the read does not show, and no feed said that it was deleted: a failure, and nothing is carried over."""
+    record, twin = await active_pair(world)
+    world.creatio.hidden.add(record)
+
+    await send_batches(world.services, [Batch("one", FLOW, Side.CREATIO, "run", RunKind.SCHEDULED, [BatchItem(record)], world.clock())])
+    await world.drain()
+
+    assert world.failure_codes() == {("", "sync.unseen_row")}
+    assert world.dynamics.value(twin, "active") is True
+    assert world.binding(Side.CREATIO, record).state is BindingState.BOUND
 
 
 async def test_law_10_absence_proves_nothing_without_the_right_to_see_all(world):

@@ -1,5 +1,7 @@
 """Laws 5, 13 and 14 where people come in: fights, decisions, what only a person may do, and what nobody did."""
 
+from dataclasses import replace
+
 import pytest
 
 from shared.core.errors import ConfigError
@@ -53,6 +55,23 @@ async def test_law_14_a_person_ends_a_fight(world):
     await world.drain()
 
     assert world.creatio.value(record, "Limit") == 1
+    assert world.ledger.disputed == {}
+
+
+async def test_law_14_a_person_ends_a_fight_over_a_value_that_we_wrote_last(world):
+    """The value that counts was written by Tandem itself, which is counted: a decision writes it all the same."""
+    record, twin = await world.pair(Zip="1")
+    bound = world.binding(Side.CREATIO, record)
+    often = replace(bound.fields["Zip=zip"], writes=5, writes_since=world.clock())
+    await world.ledger.save_bindings([replace(bound, fields={**bound.fields, "Zip=zip": often})])
+    world.creatio._store(record, {**world.creatio.records[record].values, "Zip": "2"}, by_us=True)
+    await world.cycle(1)
+    assert [conflict.reason for conflict in world.ledger.disputed.values()] == ["merge.fights"]
+
+    await world.decide.conflict(FLOW, record, "Zip=zip", "creatio")
+    await world.drain()
+
+    assert world.dynamics.value(twin, "zip") == "2"
     assert world.ledger.disputed == {}
 
 
