@@ -143,8 +143,9 @@ def settled(question: Question, state: FieldState | None) -> FieldState:
 def intended(question: Question, state: FieldState | None, to: Side, sent: str) -> FieldState:
     """Return the state kept before a write: both bases as they were, and what is sent over what, unconfirmed (law 4).
 
-    With the bases kept, a write that turns out not to have happened is decided again as it was the first time. All fingerprints of
-    one state are under one key, the stored one while there is a state; `sent` must be under it too.
+    With the bases kept, a write that turns out not to have happened is decided again as it was the first time: a reference that had
+    waited is `pending` until it is written. All fingerprints of one state are under one key, the stored one while there is a state;
+    `sent` must be under it too.
     """
     old = state or FieldState(question.row_hash, question.key_id)
     return replace(
@@ -155,7 +156,6 @@ def intended(question: Question, state: FieldState | None, to: Side, sent: str) 
         sent_source=question.face(to.other).stored_print,
         sent_over=question.face(to).stored_print,
         refused=None,
-        pending=False,
     )
 
 
@@ -184,7 +184,7 @@ def _not_done(state: FieldState) -> FieldState:
     if state.sent_to is not None and state.sent is not None:
         one = (state.sent_to, state.sent, state.sent_source or "")
         doubtful = (*(other for other in doubtful if other != one), one)[-_MOST_DOUBTFUL:]
-    return replace(cleared(state), earlier=doubtful)
+    return replace(cleared(state), earlier=doubtful, sent_to=state.sent_to if state.pending else None)
 
 
 def joined_hash(row_hash: str, since: str) -> str:
@@ -230,7 +230,7 @@ def _done_late(question: Question, state: FieldState) -> tuple[FieldState, dict[
         face = question.face(side)
         if face.stored_print == sent and face.changed_by_us and state.base(side) != sent:
             bases = {side: sent, side.other: source or None}
-            found = replace(cleared(state), creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS])
+            found = replace(cleared(state), creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], pending=False)
             return found, {side: Standing.UNCHANGED}
     return None
 
@@ -238,7 +238,7 @@ def _done_late(question: Question, state: FieldState) -> tuple[FieldState, dict[
 def _with_bases(state: FieldState, target_base: str) -> FieldState:
     assert state.sent_to is not None  # noqa: S101 - only called for an open write
     bases = {state.sent_to: target_base, state.sent_to.other: state.sent_source}
-    return replace(cleared(state), creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS])
+    return replace(cleared(state), creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], pending=False)
 
 
 def _renewed(question: Question, state: FieldState | None) -> FieldState | None:

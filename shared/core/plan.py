@@ -362,10 +362,8 @@ def refused(plan: RecordPlan, binding: Binding, side: Side, keys: Collection[str
         state = fields.get(key)
         if question is None or state is None:
             continue
-        waits = question.state is not None and question.state.pending
-        fields[key] = replace(
-            cleared(state), refused=question.face(side.other).stored_print, pending=waits, sent_to=side if waits else None
-        )
+        waits_on = side if state.pending else None
+        fields[key] = replace(cleared(state), refused=question.face(side.other).stored_print, sent_to=waits_on)
     return replace(binding, fields=fields)
 
 

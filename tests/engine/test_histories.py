@@ -151,3 +151,24 @@ async def test_a_rebase_leaves_no_new_record_behind(world):
 
     assert world.ledger.flows[FLOW].asking is None
     assert world.creatio.value(world.twin(Side.DYNAMICS, guid(77)), "Name") == "New"
+
+
+async def test_a_link_that_had_waited_is_written_though_its_first_write_got_lost(world):
+    """The record waited for arrives, and the request that writes the link is lost: the next attempt writes it."""
+    world.dynamics.create_as_user(guid(2), name="Child", parentaccountid=guid(1))
+    await world.cycle(2)
+    record = world.twin(Side.DYNAMICS, guid(2))
+    lost = []
+
+    def lose() -> bool:
+        if world.ledger.waiting or len(world.ledger.bound) < 2 or lost:
+            return False
+        lost.append(True)
+        return True
+
+    world.creatio.lose_request = lose
+    world.dynamics.create_as_user(guid(1), name="Parent")
+    await world.cycle(3)
+
+    assert lost
+    assert world.creatio.value(record, "ParentId") == world.twin(Side.DYNAMICS, guid(1))
