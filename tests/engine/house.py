@@ -144,6 +144,7 @@ class House(RuleBasedStateMachine):
         Agreement(self.world, self.people).check()
         lost = list(lost_in_the_window(self.world, self.journal))
         event(f"edits lost in Creatio's window: {len(lost)}")
+        event(f"fields that a late write of ours changed: {self.people.late}")
         assert len(lost) <= self.answers_lost, f"edits were lost though every answer arrived: {lost}"
         self.answers_lost = 0
         self.journal.close()
