@@ -19,8 +19,9 @@ from shared.engine.environment import check_environments
 from shared.engine.poll import chunks_of, send_batches
 from shared.engine.scan import scan
 from shared.engine.services import Services
-from shared.engine.stop import stop_flow
+from shared.engine.stop import pause_account, stop_flow
 
+_TRIES = 4
 _MOST_ABSENT = 500
 """So many absent records are kept for the next compare to confirm; the others have their turn later."""
 
@@ -60,14 +61,16 @@ class Compare:
         except Denied as error:
             await stop_flow(services, settings, error)
             return
-        except TandemError as error:  # it is due again soon, and starts from the beginning
+        except TandemError as error:  # it is asked for again with the next poll, and starts from the beginning
             services.events("compare_failed", flow=mapping.flow, side=side.value, code=error.code, request_id=error.request_id)
+            await pause_account(services, error)
+            await self._keep(mapping, side, None)
             return
         await send_batches(services, self._batches(mapping, side, message.run, [Change(i, None, deleted=True) for i in gone], held=False))
         if found:
             gate = PollMessage(v=MESSAGE_VERSION, flow=mapping.flow, side=side, run=message.run, task=Task.GATE)
             await services.queues.send("polls", gate)
-        await self._keep(mapping, side, before, left)
+        await self._keep(mapping, side, left)
         facts = {"shown": len(shown), "found": found, "absent": len(absent), "deleted": len(gone)}
         services.events("side_compared", flow=mapping.flow, side=side.value, **{name: float(number) for name, number in facts.items()})
 
@@ -137,11 +140,15 @@ class Compare:
             for items in chunks_of(changes)
         ]
 
-    async def _keep(self, mapping: Mapping, side: Side, before: Census | None, absent: Sequence[str]) -> None:
-        """Keep what this read did not show, for the next one to confirm."""
-        now = self._services.clock()
-        census = Census(mapping.flow, side, now, tuple(absent), etag=before.etag if before else None)
-        try:
-            await self._services.ledger.save_census(census)
-        except Stale:  # asked for again meanwhile: the row holds a newer wish
-            self._services.events("census_lost", flow=mapping.flow, side=side.value)
+    async def _keep(self, mapping: Mapping, side: Side, absent: Sequence[str] | None) -> None:
+        """Keep what this read did not show, for the next one to confirm; None: nothing was found out, and the next poll asks again."""
+        ledger, now = self._services.ledger, self._services.clock()
+        for _ in range(_TRIES):
+            census = (await ledger.poll_state()).censuses.get((mapping.flow, side)) or Census(mapping.flow, side, now)
+            fresh = replace(census, asked=None) if absent is None else Census(mapping.flow, side, now, tuple(absent), etag=census.etag)
+            try:
+                await ledger.save_census(fresh)
+            except Stale:
+                continue
+            return
+        self._services.events("census_lost", flow=mapping.flow, side=side.value)

@@ -153,9 +153,11 @@ class Poll:
             return 0
         if not is_compare_due(census, now, services.limits.compare_interval, services.system(mapping, side).tells_deletes):
             return 0
-        await services.queues.send("polls", PollMessage(v=MESSAGE_VERSION, flow=mapping.flow, side=side, run=run, task=Task.COMPARE))
-        with suppress(Stale):  # another instance asked too: two compares do what one does
+        try:
             await services.ledger.save_census(replace(census, asked=now))
+        except Stale:
+            return 0  # another instance asks
+        await services.queues.send("polls", PollMessage(v=MESSAGE_VERSION, flow=mapping.flow, side=side, run=run, task=Task.COMPARE))
         return 0
 
     async def _follow(

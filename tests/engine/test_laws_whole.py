@@ -407,3 +407,26 @@ async def test_law_12_a_gate_that_meets_a_passing_fault_tries_again(world):
 
     assert world.ledger.throttles["creatio"].pause_until is not None
     assert all(batch.state.value == "closed" for batch in world.ledger.batches.values())
+
+
+async def test_law_11_a_compare_that_fails_is_asked_for_again_with_the_next_poll(world):
+    """The read of a whole side breaks off: the next poll asks for it again, and it finds what the feed has missed."""
+    record, twin = await world.pair()
+    world.creatio.edit_as_user(record, Zip="9")
+    world.creatio.records[record].sequence = 0
+    await world.cycle(1)
+    world.clock.tick(7 * 3600)
+    answers = iter([Transient("creatio.unavailable", system="creatio")])
+    walks = []
+
+    def broken(name: str) -> None:
+        if name == "creatio.changes":
+            walks.append(name)
+            if len(walks) == 2 and (error := next(answers, None)):
+                raise error
+
+    world.on_step = broken
+    await world.cycle(3)
+
+    assert any(name == "compare_failed" for name, _ in world.events)
+    assert world.dynamics.value(twin, "zip") == "9"
