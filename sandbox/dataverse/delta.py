@@ -165,9 +165,10 @@ class ChangeReader:
         return {"@odata.deltaLink": self.reader.link(table, query, token.option())}
 
     def _body(self, table: Table, shape: Shape, rows: list[Row], suffix: str) -> dict[str, Any]:
+        """Return the body of a page: never a stale one, for a token tells of the very state that its rows show."""
         reader = self.reader
         renderer = Renderer(reader.organization, reader.root, reader.preferences)
-        return {**reader.head(table, shape, suffix), "value": renderer.rows(shape, reader.seen(table, rows))}
+        return {**reader.head(table, shape, suffix), "value": renderer.rows(shape, rows)}
 
     def _deletion(self, table: Table, row_id: str) -> dict[str, Any]:
         context = f"{self.reader.root}/$metadata#{table.entity_set}/$deletedEntity"
