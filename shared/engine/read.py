@@ -170,19 +170,17 @@ class Read:
         elif work.side.other in binding.gone:
             job.keeps_note = True  # the delete of its twin waits for a person
             job.end(Outcome.CONFLICT)
-        elif (binding.state is BindingState.BOUND or binding.source is not work.side) and job.item.attempts < _LOOKS_AGAIN:
-            job.put_off(_SOON, Stale("sync.stale_read", record_id=job.id))
         elif binding.state is BindingState.BOUND or binding.source is not work.side:
-            other = work.side.other
-            job.fail(
-                Rejected(
-                    "sync.unseen_row",
-                    system=work.mapping.system(other),
-                    entity=work.mapping.entity(other),
-                    record_id=binding.id_on(other) or "",
-                ),
-                Outcome.FAILED,
-            )
+            self._twin_not_shown(work, job, binding)
+
+    def _twin_not_shown(self, work: BatchWork, job: Job, binding: Binding) -> None:
+        """Look again for a record that should be there, as a replica may lag; then a person looks."""
+        if job.item.attempts < _LOOKS_AGAIN:
+            job.put_off(_SOON, Stale("sync.stale_read", record_id=job.id))
+            return
+        other = work.side.other
+        system, entity = work.mapping.system(other), work.mapping.entity(other)
+        job.fail(Rejected("sync.unseen_row", system=system, entity=entity, record_id=binding.id_on(other) or ""), Outcome.FAILED)
 
     def _is_stale(self, row: Row, announced: datetime | None, binding: Binding | None, side: Side) -> bool:
         """Tell whether a row is older than what the feed announced or the binding has seen (law 5)."""
