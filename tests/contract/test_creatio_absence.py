@@ -1,7 +1,6 @@
 """What says that a Creatio record is gone: environment, single questions, complete walks, deletes (laws 10 to 12; creatio.md 2.4, 6)."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -9,25 +8,11 @@ import pytest
 
 from shared.core.errors import Transient
 from shared.core.records import Row, Write, WriteKind
-from tests.contract.creatio_site import Doors, Site, ids_of, open_doors
+from tests.contract.creatio_site import Doors, Site, ids_of
 from tests.contract.test_creatio_adapter_faults import ONE, TWO, adapter_for, row
 
 LONG_AGO = "2024-07-05T04:33:37.315174Z"
 NOT_FOUND = {"error": {"code": "", "message": "Not Found"}}
-
-
-@pytest.fixture(scope="module")
-def doors() -> Iterator[Doors]:
-    """Serve the addresses of the stand-ins to come."""
-    with open_doors() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def site(doors: Doors) -> AsyncIterator[Site]:
-    """Run a stand-in of its own for the test."""
-    async with doors.creatio() as made:
-        yield made
 
 
 def parts(*answers: tuple[int, Any]) -> httpx.Response:

@@ -1,7 +1,6 @@
 """The Creatio adapter against the stand-in: reading, finding, writing, describing (design laws 5, 8, 13; creatio.md 9)."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -9,7 +8,7 @@ import pytest
 
 from shared.core.errors import Denied, Rejected, TandemError, Transient
 from shared.core.records import ColumnType, Row, Value, Write, WriteKind
-from tests.contract.creatio_site import INTEGRATION, Doors, Site, open_doors
+from tests.contract.creatio_site import INTEGRATION, Doors, Site
 
 HOSTILE = (
     "O'Neil & Söhne",
@@ -24,20 +23,6 @@ HOSTILE = (
 )
 CUSTOMER = "03a75490-53e6-df11-971b-001d60e938c6"
 ADA = "ab9eb13b-bdcf-5d1c-9538-ec487fc0c0ac"
-
-
-@pytest.fixture(scope="module")
-def doors() -> Iterator[Doors]:
-    """Serve the addresses of the stand-ins to come."""
-    with open_doors() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def site(doors: Doors) -> AsyncIterator[Site]:
-    """Run a stand-in of its own for the test."""
-    async with doors.creatio() as made:
-        yield made
 
 
 def create(values: dict[str, Value], record_id: str = "") -> Write:

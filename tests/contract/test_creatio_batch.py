@@ -6,14 +6,7 @@ import httpx
 import pytest
 
 from sandbox.serve import running
-from tests.contract.creatio_stand_in import CUSTOMER, Tenant, open_tenant, part
-
-
-@pytest.fixture
-async def tenant():
-    """Give an empty installation."""
-    async for found in open_tenant():
-        yield found
+from tests.contract.creatio_stand_in import CUSTOMER, Tenant, part
 
 
 async def _two_accounts(tenant: Tenant) -> list[str]:

@@ -1,30 +1,15 @@
 """The change feed of Creatio against the stand-in: nothing lost, quiet polls free, the server's clock decides (design law 11)."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from shared.core.errors import Rejected
 from shared.core.records import Write, WriteKind
-from tests.contract.creatio_site import Doors, Site, ids_of, open_doors, walk
+from tests.contract.creatio_site import Doors, Site, ids_of, walk
 
 LONG_AGO = "2024-07-05T04:33:37.315174Z"
-
-
-@pytest.fixture(scope="module")
-def doors() -> Iterator[Doors]:
-    """Serve the addresses of the stand-ins to come."""
-    with open_doors() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def site(doors: Doors) -> AsyncIterator[Site]:
-    """Run a stand-in of its own for the test."""
-    async with doors.creatio() as made:
-        yield made
 
 
 def at(moment: datetime) -> str:

@@ -1,31 +1,17 @@
 """What an administrator does to a Creatio site, and what the adapter makes of it: restores, rights, columns, emptied links, bad texts."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from sandbox.control_client import Control
 from shared.core.errors import Denied, Rejected, TandemError, Transient
 from shared.core.records import Row, Write, WriteKind
-from tests.contract.creatio_site import Doors, Site, ids_of, open_doors, walk
-from tests.contract.creatio_stand_in import Tenant, open_tenant
+from tests.contract.creatio_site import Site, ids_of, walk
+from tests.contract.creatio_stand_in import Tenant
 
 NUL = "a\x00b"
-
-
-@pytest.fixture(scope="module")
-def doors() -> Iterator[Doors]:
-    """Serve the addresses of the stand-ins to come."""
-    with open_doors() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def site(doors: Doors) -> AsyncIterator[Site]:
-    """Run a stand-in of its own for the test."""
-    async with doors.creatio() as made:
-        yield made
 
 
 @pytest.fixture
@@ -34,13 +20,6 @@ async def control(site: Site) -> AsyncIterator[Control]:
     client = Control("creatio", site.url)
     yield client
     await client.close()
-
-
-@pytest.fixture
-async def tenant() -> AsyncIterator[Tenant]:
-    """Open an empty installation."""
-    async for made in open_tenant():
-        yield made
 
 
 async def row_of(site: Site, record_id: str, *columns: str) -> Row:

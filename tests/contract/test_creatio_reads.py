@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.contract.creatio_stand_in import CUSTOMER, EMPTY, SUPERVISOR, Tenant, open_tenant
+from tests.contract.creatio_stand_in import CUSTOMER, EMPTY, SUPERVISOR, Tenant
 
 _CSDL = "{http://docs.oasis-open.org/odata/ns/edm}"
 _BAD = "The query specified in the URI is not valid. "
@@ -15,13 +15,6 @@ _BAD = "The query specified in the URI is not valid. "
 def _incompatible(kind: str, operator: str) -> str:
     found = f"Found operand types '{kind}' and 'Edm.String' for operator kind '{operator}'."
     return f"{_BAD}A binary operator with incompatible types was detected. {found}"
-
-
-@pytest.fixture
-async def tenant():
-    """Give an empty installation."""
-    async for found in open_tenant():
-        yield found
 
 
 @pytest.fixture

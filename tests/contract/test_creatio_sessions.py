@@ -1,7 +1,6 @@
 """Creatio sessions and tokens against the stand-in: every face of an expired session, one login for a burst (creatio.md 1, 9.1-9.3)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -12,24 +11,10 @@ from shared.systems.creatio import Creatio, creatio_error
 from shared.systems.creatio_connection import OAuth, connect
 from shared.systems.creatio_login import FormsLogin, OAuthLogin, identity_url_of
 from shared.systems.web import Web
-from tests.contract.creatio_site import Doors, Site, no_wait, open_doors, walk
+from tests.contract.creatio_site import Doors, Site, no_wait, walk
 
 LOGIN = "POST Login"
 RECORD = "3f2b4c1e-0000-4000-8000-000000000001"
-
-
-@pytest.fixture(scope="module")
-def doors() -> Iterator[Doors]:
-    """Serve the addresses of the stand-ins to come."""
-    with open_doors() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def site(doors: Doors) -> AsyncIterator[Site]:
-    """Run a stand-in of its own for the test."""
-    async with doors.creatio() as made:
-        yield made
 
 
 async def logins(site: Site) -> int:

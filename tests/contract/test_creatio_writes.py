@@ -13,18 +13,10 @@ from tests.contract.creatio_stand_in import (
     MAIN_PHONE,
     SUPERVISOR,
     Tenant,
-    open_tenant,
 )
 
 FAX = "9a7ab41b-67cc-df11-9b2a-001d60e938c6"
 WEB = "6a8ba927-67cc-df11-9b2a-001d60e938c6"
-
-
-@pytest.fixture
-async def tenant():
-    """Give an empty installation."""
-    async for found in open_tenant():
-        yield found
 
 
 def _at(row, column="ModifiedOn") -> datetime:
