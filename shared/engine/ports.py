@@ -74,8 +74,11 @@ class System(Protocol):
     async def find(self, entity: str, keys: Sequence[Mapping[str, Value]], columns: Collection[str]) -> Sequence[Sequence[Row]]:
         """Find records whose columns equal each key, one list a key; the server's notion of equal, at most 50 hits a key."""
 
-    async def write(self, entity: str, writes: Sequence[Write]) -> Sequence[WriteResult]:
-        """Write records, whatever batching it takes; one result for each write, in order. Never raises for a single record."""
+    async def write(self, entity: str, writes: Sequence[Write], *, bulk: bool = False) -> Sequence[WriteResult]:
+        """Write records, whatever batching it takes; one result for each write, in order. Never raises for a single record.
+
+        `bulk` says that the writes belong to a run over very many records: creates may go by the system's bulk messages (design 6).
+        """
 
     async def users(self) -> Mapping[str, str]:
         """Return the users that may own a record: id as an owner column holds it, to e-mail in lower case."""

@@ -207,7 +207,7 @@ class Creatio:
             hits[place] = [_only(read_row(raw, columns, model, us), columns) for raw in rows.rows[:_MOST_HITS]]
         return hits
 
-    async def write(self, entity: str, writes: Sequence[Write]) -> Sequence[WriteResult]:
+    async def write(self, entity: str, writes: Sequence[Write], *, bulk: bool = False) -> Sequence[WriteResult]:  # noqa: ARG002 - no bulk messages here
         """Write records in batches that begin and end with reads of them; one result for each write, in order.
 
         When a whole request fails without a verdict the batches behind it are not sent: their results say the same.

@@ -164,7 +164,7 @@ class Dataverse:
 
         return await self._with_columns(entity, named, ask)
 
-    async def write(self, entity: str, writes: Sequence[Write]) -> Sequence[WriteResult]:
+    async def write(self, entity: str, writes: Sequence[Write], *, bulk: bool = False) -> Sequence[WriteResult]:  # noqa: ARG002 - not yet
         """Write rows by `$batch` with continue-on-error; one result for each write, in order, with the row as the server now holds it.
 
         A failure of a whole request becomes the error of each of its records; only when nothing at all was sent does it raise.

@@ -212,7 +212,7 @@ class FakeSystem:
         shown = {i: r for i, r in self._of(entity).items() if i not in self.hidden}
         return [[self.row(i) for i, r in shown.items() if all(r.values.get(c) == v for c, v in key.items())] for key in keys]
 
-    async def write(self, entity: str, writes: Sequence[Write]) -> Sequence[WriteResult]:
+    async def write(self, entity: str, writes: Sequence[Write], *, bulk: bool = False) -> Sequence[WriteResult]:
         self._gate("write")
         self.requests += 1
         unanswered = [WriteResult(w.id, error=Transient(f"{self.name}.unreachable", record_id=w.id)) for w in writes]
