@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from shared.core.errors import ConfigError
 from shared.core.mapping import MappingSet
 from shared.core.mapping_load import load
+from shared.engine.bulk import Bulk
 from shared.engine.decide import Decide
 from shared.engine.operate import Operate
 from shared.engine.poison import Poison
@@ -49,6 +50,7 @@ class App:
     decide: Decide
     tasks: Tasks
     walk: Walk
+    bulk: Bulk
 
     async def close(self) -> None:
         """Close every connection."""
@@ -113,6 +115,7 @@ def build(settings: Settings) -> App:
         Decide(services),
         Tasks(services, poll),
         Walk(services),
+        Bulk(services),
     )
 
 
