@@ -23,7 +23,8 @@ def run_bulk(organization: Organization, operation: Operation, table: Table, mes
     targets = _targets(operation, table)
     writer = Writer(organization, operation.user_id, operation.normalisation)
     if message == "CreateMultiple":
-        ids = [writer.create(table, target) for target in targets]
+        own = organization.switches.current.bulk_ids == "own"
+        ids = [writer.create(table, _without(target, table.primary_id) if own else target) for target in targets]
         shown = {
             "@odata.context": f"{operation.root}/$metadata#Microsoft.Dynamics.CRM.CreateMultipleResponse",
             "Ids": ids,

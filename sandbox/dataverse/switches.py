@@ -30,6 +30,10 @@ class Settings(BaseModel):
     """U+0000 in a text: kept as SQL Server keeps it, or refused by the XML in between [memory for both]."""
     bulk_tables: frozenset[str] = BULK_TABLES
     """Tables that take CreateMultiple, UpdateMultiple and UpsertMultiple."""
+    bulk_ids: Literal["given", "own"] = "given"
+    """Ids of rows made by CreateMultiple: those in the targets, or the server's own whatever is asked for [memory: given]."""
+    crashing_ids: frozenset[str] = frozenset()
+    """Rows on whose create a plug-in crashes: 500 0x80040224 for the whole operation."""
     request_limit: int = Field(default=1_000_000, ge=1)
     """Requests in 300 s before 429 0x80072322 (a real server: 6,000 or more)."""
     time_limit_seconds: float = Field(default=1_000_000, gt=0)

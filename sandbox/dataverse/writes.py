@@ -59,6 +59,8 @@ class Writer:
         database = self.organization.database
         row_id = str(changes.get(table.primary_id) or new_id())
         changes[table.primary_id] = row_id
+        if row_id in self.organization.switches.current.crashing_ids:
+            raise Fault(500, "0x80040224", "An unexpected error occurred from ISV code.")
         if database.get(table, row_id) is not None:
             raise Fault(412, "0x80040237", "Cannot insert duplicate key.")
         rules.complete(self.organization, table, None, changes)
