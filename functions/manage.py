@@ -8,7 +8,7 @@ import azure.functions as func
 from shared.core.errors import ConfigError, TandemError
 from shared.core.records import Side
 from shared.core.work import RunKind
-from shared.wiring import get_app
+from shared.process import get_app
 
 blueprint = func.Blueprint()
 
