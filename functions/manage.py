@@ -9,7 +9,7 @@ import azure.functions as func
 from shared.core.errors import ConfigError, TandemError
 from shared.core.records import RangeBy, Side
 from shared.core.work import BULK_SIZE, Load, RunKind
-from shared.wiring import get_app
+from shared.process import get_app
 
 blueprint = func.Blueprint()
 

@@ -1,7 +1,5 @@
-"""The one place that joins ports to adapters. Built once per process, on the first invocation, inside the running loop."""
+"""The one place that joins ports to adapters. Built once per process, on the first invocation, inside the running loop (`process`)."""
 
-import asyncio
-import os
 import random
 import secrets
 from collections.abc import Mapping
@@ -172,20 +170,3 @@ def _dataverse(settings: Settings) -> System:
         raise ConfigError(problems)
     login = EntraLogin(lambda: make_credential(entra), f"{settings.dataverse_url}/.default")
     return dataverse_connection.connect(f"{settings.dataverse_url}/api/data/v9.2", login)
-
-
-class _Process:
-    """The one app of this process, and the lock that lets only the first invocation build it."""
-
-    app: App | None = None
-    lock: asyncio.Lock | None = None
-
-
-async def get_app() -> App:
-    """Return the app of this process, built on first use; raises ConfigError with every problem of the settings."""
-    if _Process.app is None:
-        _Process.lock = _Process.lock or asyncio.Lock()
-        async with _Process.lock:
-            if _Process.app is None:
-                _Process.app = build(Settings.from_environ(os.environ))
-    return _Process.app
