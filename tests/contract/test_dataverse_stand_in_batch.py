@@ -181,6 +181,18 @@ async def test_bodies_that_are_not_strict_multipart(org, spoiled) -> None:
     assert "Stream was not readable." in body["error"]["message"]
 
 
+async def test_what_microsofts_library_reads_in_a_part(org) -> None:
+    """An address may hold blanks, and the empty line after a head without body may share its line end with the boundary."""
+    await org.create(name="A B")
+    address = b"/api/data/v9.2/accounts?$select=name&$filter=name eq 'A B'"
+    body = multipart(part("GET", "accounts")).replace(b"/api/data/v9.2/accounts", address)
+    short = body.replace(b"HTTP/1.1\r\n\r\n\r\n", b"HTTP/1.1\r\n\r\n")
+    assert len(short) == len(body) - 2
+    for given in (body, short):
+        ((status, _, answer),) = parts_of(await org.batch(given))
+        assert (status, [row["name"] for row in answer["value"]]) == (200, ["A B"])
+
+
 async def test_batches_refused_as_a_whole(org) -> None:
     """No boundary, no token, too many operations: plain JSON or nothing, never multipart; a nested batch fails its part."""
     answer = await org.http.post(f"{API}/$batch", content=GOOD, headers={"Content-Type": "multipart/mixed"})
