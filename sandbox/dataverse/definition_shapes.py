@@ -72,6 +72,7 @@ def table_shape(table: Table, *, tracked: bool) -> Shape:
         "OwnershipType": table.ownership,
         "ObjectTypeCode": {"account": 1, "contact": 2, "opportunity": 3, "lead": 4, "systemuser": 8}.get(table.name, 0),
         "IsCustomEntity": False,
+        "IsPrivate": False,
         "IsOptimisticConcurrencyEnabled": "versionnumber" in table.columns,
         "ChangeTrackingEnabled": tracked,
         "CanChangeTrackingBeEnabled": managed,

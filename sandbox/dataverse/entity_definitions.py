@@ -8,7 +8,7 @@ from typing import Any
 from sandbox import filters
 from sandbox.dataverse import faults
 from sandbox.dataverse.addresses import Segment
-from sandbox.dataverse.columns import add_column, remove_column
+from sandbox.dataverse.columns import add_column, bound, change_column, remove_column
 from sandbox.dataverse.database import quoted
 from sandbox.dataverse.definition_shapes import (
     BASE_PROPERTIES,
@@ -202,6 +202,10 @@ def _change(organization: Organization, operation: Operation, segments: Sequence
             return _put_table(organization, operation, table)
         case ["Attributes"], "POST":
             return _add_column(organization, operation, table)
+        case ["Attributes"], "PUT":
+            name = _column_of(table, segments[1].key)
+            change_column(organization, table, name, operation.json("EntityDefinitions"))
+            return Reply(204)
         case ["Attributes"], "DELETE":
             remove_column(organization, table, _column_of(table, segments[1].key), custom_only=True)
             return Reply(204)
@@ -255,8 +259,8 @@ def _add_column(organization: Organization, operation: Operation, table: Table) 
         schema_name,
         "DateOnly" if behavior == "DateOnly" else kind,
         max_length=body.get("MaxLength", 100 if kind == "String" else None),
-        minimum=body.get("MinValue"),
-        maximum=body.get("MaxValue"),
+        minimum=bound(body.get("MinValue")),
+        maximum=bound(body.get("MaxValue")),
         precision=body.get("Precision"),
         custom=True,
     )
