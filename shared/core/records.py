@@ -265,3 +265,28 @@ def is_empty(value: Value) -> bool:
     if isinstance(value, tuple):
         return all(part is None for part in value)
     return value is None
+
+
+class RangeBy(StrEnum):
+    """What a bulk run's range is cut by."""
+
+    CREATED = "created"
+    MODIFIED = "modified"
+
+
+@dataclass(frozen=True)
+class KeyRange:
+    """A part of a table, by time of creation or of change: rows with `first` <= time <= `last`, `rows` of them when it was made."""
+
+    by: RangeBy
+    first: datetime
+    last: datetime
+    rows: int
+
+
+@dataclass(frozen=True)
+class RangePage:
+    """One page of a key range: its rows, those that can't be understood by id, and the position of the next page (None: no more)."""
+
+    rows: Mapping[str, Row | TandemError]
+    following: str | None
