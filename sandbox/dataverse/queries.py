@@ -14,7 +14,7 @@ from sandbox.dataverse.faults import Fault
 
 MAX_PAGE = 5_000
 _KNOWN = frozenset(
-    {"$select", "$filter", "$orderby", "$expand", "$top", "$count", "$skiptoken", "$deltatoken", "tag", "$apply"},
+    {"$select", "$filter", "$orderby", "$expand", "$top", "$count", "$skiptoken", "$deltatoken", "$id", "tag", "$apply"},
 )
 _COOKIE = re.compile(
     r'<cookie pagenumber="(?P<page>\d+)" pagingcookie="(?P<cookie>[^"]*)" istracking="(?P<tracking>True|False)" />',
