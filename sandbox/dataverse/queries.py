@@ -14,7 +14,7 @@ from sandbox.dataverse.faults import Fault
 
 MAX_PAGE = 5_000
 _KNOWN = frozenset(
-    {"$select", "$filter", "$orderby", "$expand", "$top", "$count", "$skiptoken", "$deltatoken", "tag", "$apply"},
+    {"$select", "$filter", "$orderby", "$expand", "$top", "$count", "$skiptoken", "$deltatoken", "$id", "tag", "$apply"},
 )
 _UNSERVED = frozenset({"fetchXml", "sql", "savedQuery", "userQuery"})
 """Other ways to ask, which a real server knows: left out silently they would be answered with every row."""
