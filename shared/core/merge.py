@@ -18,13 +18,14 @@ often without a person's edit is not written again: it is a conflict (law 14).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from shared.core.binding import FieldState
 from shared.core.mapping import AnyRow
-from shared.core.records import Side, Value, is_empty
+from shared.core.records import SIDES, Side, Value, is_empty
 from shared.core.rules import Converted, State, same
 
 MOST_WRITES = 5
@@ -52,8 +53,7 @@ class Standing(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class Face:
+class Face(NamedTuple):
     """One side of a field: its value, its fingerprint under the present key and under the state's key, its value in the other's terms."""
 
     value: Value
@@ -64,8 +64,7 @@ class Face:
     changed_by_us: bool
 
 
-@dataclass(frozen=True)
-class FieldDecision:
+class FieldDecision(NamedTuple):
     """What to do with one field. `state` is what the ledger keeps when nothing is written (None: leave it as it is)."""
 
     row: AnyRow
@@ -81,8 +80,7 @@ class FieldDecision:
     waits_for: tuple[str, Side, str] | None = None
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """One field to decide: the row with its owner, its hash and the present key id, what is known, and both faces."""
 
     row: AnyRow
@@ -109,10 +107,10 @@ def decide(question: Question) -> FieldDecision:
 
 def _merged(question: Question) -> FieldDecision:
     state, override = _confirmed(question)
-    standing = {side: override.get(side) or _standing(question, state, side) for side in Side}
+    standing = {side: override.get(side) or _standing(question, state, side) for side in SIDES}
     if Standing.UNKNOWN in standing.values():
         return _without_base(question, state)
-    changed = [side for side in Side if standing[side] is Standing.CHANGED]
+    changed = [side for side in SIDES if standing[side] is Standing.CHANGED]
     if not changed:
         if state is not None and state.pending and state.sent_to is not None:
             return _write(question, state, state.sent_to)
@@ -254,7 +252,7 @@ def _renewed(question: Question, state: FieldState | None) -> FieldState | None:
 
 
 def _equal(question: Question) -> bool:
-    for side in Side:
+    for side in SIDES:
         convert = question.face(side).convert
         if convert is None:
             continue
@@ -283,7 +281,7 @@ def _without_base(question: Question, state: FieldState | None) -> FieldDecision
         if not carries and not is_empty(question.face(row.source.other).value):
             return FieldDecision(row, Action.NOTHING, settled(question, state))
         return _write(question, state, row.source.other)
-    empty = [side for side in Side if is_empty(question.face(side).value)]
+    empty = [side for side in SIDES if is_empty(question.face(side).value)]
     if len(empty) == 1:
         return _write(question, state, empty[0])
     return _by_owner(question, state)
