@@ -18,7 +18,6 @@ often without a person's edit is not written again: it is a conflict (law 14).
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -146,8 +145,7 @@ def intended(question: Question, state: FieldState | None, to: Side, sent: str) 
     `sent` must be under it too.
     """
     old = state or FieldState(question.row_hash, question.key_id)
-    return replace(
-        old,
+    return old._replace(
         row_hash=question.row_hash,
         sent=sent,
         sent_to=to,
@@ -173,7 +171,7 @@ def _recent_writes(state: FieldState | None, at: datetime | None) -> int:
 
 def cleared(state: FieldState) -> FieldState:
     """Return the state without its unconfirmed write."""
-    return replace(state, sent=None, sent_to=None, sent_source=None, sent_over=None)
+    return state._replace(sent=None, sent_to=None, sent_source=None, sent_over=None)
 
 
 def _not_done(state: FieldState) -> FieldState:
@@ -182,7 +180,7 @@ def _not_done(state: FieldState) -> FieldState:
     if state.sent_to is not None and state.sent is not None:
         one = (state.sent_to, state.sent, state.sent_source or "")
         doubtful = (*(other for other in doubtful if other != one), one)[-_MOST_DOUBTFUL:]
-    return replace(cleared(state), earlier=doubtful, sent_to=state.sent_to if state.pending else None)
+    return cleared(state)._replace(earlier=doubtful, sent_to=state.sent_to if state.pending else None)
 
 
 def joined_hash(row_hash: str, since: str) -> str:
@@ -228,7 +226,7 @@ def _done_late(question: Question, state: FieldState) -> tuple[FieldState, dict[
         face = question.face(side)
         if face.stored_print == sent and face.changed_by_us and state.base(side) != sent:
             bases = {side: sent, side.other: source or None}
-            found = replace(cleared(state), creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], pending=False)
+            found = cleared(state)._replace(creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], pending=False)
             return found, {side: Standing.UNCHANGED}
     return None
 
@@ -236,7 +234,7 @@ def _done_late(question: Question, state: FieldState) -> tuple[FieldState, dict[
 def _with_bases(state: FieldState, target_base: str) -> FieldState:
     assert state.sent_to is not None  # noqa: S101 - only called for an open write
     bases = {state.sent_to: target_base, state.sent_to.other: state.sent_source}
-    return replace(cleared(state), creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], pending=False)
+    return cleared(state)._replace(creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], pending=False)
 
 
 def _renewed(question: Question, state: FieldState | None) -> FieldState | None:
@@ -333,5 +331,5 @@ def _pending(question: Question, state: FieldState | None, to: Side) -> FieldSta
     """Return the state of a reference that waits: without bases the present values are, so that only a later edit is a change (law 9)."""
     old = state or FieldState(question.row_hash, question.key_id)
     if old.creatio is None or old.dynamics is None:
-        old = replace(old, creatio=question.creatio.stored_print, dynamics=question.dynamics.stored_print)
-    return replace(old, pending=True, sent_to=to)
+        old = old._replace(creatio=question.creatio.stored_print, dynamics=question.dynamics.stored_print)
+    return old._replace(pending=True, sent_to=to)

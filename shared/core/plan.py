@@ -288,7 +288,7 @@ def intent(plan: RecordPlan, run: str, at: datetime) -> Binding:
             key_id = decision.state.key_id if decision.state else question.key_id
             sent = plan.printers.print(decision.to, key_id, decision.row, decision.value)
             state = intended(question, decision.state, decision.to, sent)
-            fields[key] = replace(state, set_from=decision.to.other, set_at=at, set_by_run=run)
+            fields[key] = state._replace(set_from=decision.to.other, set_at=at, set_by_run=run)
         elif decision.state is not None:
             fields[key] = decision.state
     return replace(plan.binding, fields=fields)
@@ -382,7 +382,7 @@ def refused(plan: RecordPlan, binding: Binding, side: Side, keys: Collection[str
         if question is None or state is None:
             continue
         waits_on = side if state.pending else None
-        fields[key] = replace(cleared(state), refused=question.face(side.other).stored_print, sent_to=waits_on)
+        fields[key] = cleared(state)._replace(refused=question.face(side.other).stored_print, sent_to=waits_on)
     return replace(binding, fields=fields)
 
 
