@@ -55,7 +55,7 @@ FAULTS = (
     Fault(4, "a normalisation is taken for an edit", "core/merge.py", "if target.changed_by_us:", "if False:"),
     Fault(4, "a user's edit after an unanswered write goes to the owner", "core/merge.py",
           "return _with_bases(state, state.sent), {state.sent_to: Standing.CHANGED}",
-          "return replace(state, sent=None, sent_to=None, sent_source=None), {}"),
+          "return state._replace(sent=None, sent_to=None, sent_source=None), {}"),
     Fault(4, "no intent is kept before a write", "engine/apply.py",
           "intents = [intent(job.plan, work.batch.run, now) for job in writing if job.plan]",
           "intents = [job.plan.binding for job in writing if job.plan]"),

@@ -52,7 +52,7 @@ class Read:
                 job.pair = (job.binding.creatio_id or "", job.binding.dynamics_id or "")
             job.noted = "\n".join(dict.fromkeys([*job.noted.splitlines(), *note.splitlines()]))
             if job.binding and work.batch.kind is RunKind.REPLAY:
-                fields = {k: s if k in job.errors or s.refused is None else replace(s, refused=None) for k, s in job.binding.fields.items()}
+                fields = {k: s if k in job.errors or s.refused is None else s._replace(refused=None) for k, s in job.binding.fields.items()}
                 job.binding = replace(job.binding, fields=fields)
             twin = far.get((job.binding.id_on(other) if job.binding else None) or "")
             self._place(work, job, _newer(own.get(job.id), job.after.get(side)), _newer(twin, job.after.get(other)), any_age=any_age)
