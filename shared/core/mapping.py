@@ -41,10 +41,13 @@ class _Row(_Strict):
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return the row's columns on one side, in order."""
-        columns = self.creatio if side is Side.CREATIO else self.dynamics
-        if columns is None:
-            return ()
-        return (columns,) if isinstance(columns, str) else columns
+        return self.columns_by_side[side]
+
+    @cached_property
+    def columns_by_side(self) -> dict[Side, tuple[str, ...]]:
+        """Return the columns of both sides, worked out once: nothing is asked of a row more often."""
+        named = {Side.CREATIO: self.creatio, Side.DYNAMICS: self.dynamics}
+        return {side: (columns,) if isinstance(columns, str) else columns or () for side, columns in named.items()}
 
     def is_joined(self, side: Side) -> bool:
         """Tell whether the row's value on a side is a tuple of several columns."""

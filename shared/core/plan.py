@@ -9,7 +9,7 @@ from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
-from typing import TypeAlias
+from typing import NamedTuple
 
 from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.fingerprint import Keyring, RecordPrinter, framed_name
@@ -49,7 +49,7 @@ class Desk:
     @cached_property
     def lanes(self) -> tuple["Lane", ...]:
         """Return the rows with what the plan of every record asks of them, worked out once."""
-        return tuple(Lane(row, row.key, self.hashes[row.key]) for row in self.rows)
+        return tuple(Lane(row, row.key, self.hashes[row.key], self.mapping.owner_of(row)) for row in self.rows)
 
     @cached_property
     def edges(self) -> dict[Side, "Edge"]:
@@ -64,11 +64,12 @@ class Desk:
 
 @dataclass(frozen=True)
 class Lane:
-    """One row of a desk, with its name in bindings and its hash."""
+    """One row of a desk, with its name in bindings, its hash and its owner."""
 
     row: AnyRow
     key: str
     row_hash: str
+    owner: str
 
 
 @dataclass(frozen=True)
@@ -200,29 +201,35 @@ def plan_record(
     questions: dict[str, Question] = {}
     repairs: dict[str, Value] = {}
     covered = overwritten or {}
-    closed = {side for side in Side if side in desk.closed or not in_scope(desk.mapping, side.other, rows[side.other], desk.context)}
+    closed = {side for side in SIDES if side in desk.closed or not in_scope(desk.mapping, side.other, rows[side.other], desk.context)}
     withheld = False
-    for lane, values, prints in _out_of_step(desk, printers, binding, rows, covered):
-        leader = (leading.get(lane.key) or leading.get("")) if leading else None
-        question = _question(desk, printers, binding, rows, lane, values, prints, leader)
-        questions[lane.key] = question
+    for pair in _out_of_step(desk, printers, binding, rows, covered):
+        key = pair.lane.key
+        leader = (leading.get(key) or leading.get("")) if leading else None
+        questions[key] = question = _question(desk, printers, binding.fields.get(key), rows, pair, leader)
         decision = decide(question)
         if decision.action is Action.WRITE and decision.to in closed:
             decision, withheld = FieldDecision(decision.row, Action.NOTHING), True
-        decisions[lane.key] = decision
-        if lane.key in covered and not (decision.action is Action.WRITE and decision.to is Side.CREATIO):
-            repairs[lane.key] = covered[lane.key]
+        decisions[key] = decision
+        if key in covered and not (decision.action is Action.WRITE and decision.to is Side.CREATIO):
+            repairs[key] = covered[key]
     return RecordPlan(desk, binding, rows, decisions, questions, withheld, repairs)
 
 
-_Both: TypeAlias = MappingOf[Side, Value]
-_Prints: TypeAlias = MappingOf[Side, str]
+class _Pair(NamedTuple):
+    """A field's values on both sides, and their fingerprints under the current key."""
+
+    lane: Lane
+    creatio: Value
+    dynamics: Value
+    creatio_print: str
+    dynamics_print: str
 
 
 def _out_of_step(
     desk: Desk, printers: Printers, binding: Binding, rows: MappingOf[Side, Row], covered: MappingOf[str, Value]
-) -> Iterator[tuple[Lane, _Both, _Prints]]:
-    """Yield the fields that raise a question, with their values and fingerprints.
+) -> Iterator[_Pair]:
+    """Yield the fields that raise a question.
 
     Nearly every field of every record read is in step, so this loop is most of what the core does: it makes nothing it can do without.
     """
@@ -230,15 +237,14 @@ def _out_of_step(
     here, there = (desk.edges[side].values(rows[side]) for side in SIDES)
     if covered:
         here = [covered.get(lane.key, value) for lane, value in zip(desk.lanes, here, strict=True)]
-    printed_here, printed_there = (
-        printers.of(side, key_id).print_all(desk.edges[side].names, values) for side, values in zip(SIDES, (here, there), strict=True)
-    )
+    printed_here = printers.of(Side.CREATIO, key_id).print_all(desk.edges[Side.CREATIO].names, here)
+    printed_there = printers.of(Side.DYNAMICS, key_id).print_all(desk.edges[Side.DYNAMICS].names, there)
     for number, lane in enumerate(desk.lanes):
-        state, print_here, print_there = states.get(lane.key), printed_here[number], printed_there[number]
+        state, creatio_print, dynamics_print = states.get(lane.key), printed_here[number], printed_there[number]
         if (
             state is not None
-            and state.creatio == print_here
-            and state.dynamics == print_there
+            and state.creatio == creatio_print
+            and state.dynamics == dynamics_print
             and state.row_hash == lane.row_hash
             and state.key_id == key_id
             and state.sent is None
@@ -247,36 +253,23 @@ def _out_of_step(
             and lane.key not in covered
         ):
             continue
-        values = {Side.CREATIO: here[number], Side.DYNAMICS: there[number]}
-        yield lane, values, {Side.CREATIO: print_here, Side.DYNAMICS: print_there}
+        yield _Pair(lane, here[number], there[number], creatio_print, dynamics_print)
 
 
 def _question(
-    desk: Desk,
-    printers: Printers,
-    binding: Binding,
-    rows: MappingOf[Side, Row],
-    lane: Lane,
-    values: _Both,
-    prints: _Prints,
-    leading: Side | None,
+    desk: Desk, printers: Printers, state: FieldState | None, rows: MappingOf[Side, Row], pair: _Pair, leading: Side | None
 ) -> Question:
-    row, key_id = lane.row, desk.keyring.current
-    state = binding.fields.get(lane.key)
-    stored = prints
+    row, key_id = pair.lane.row, desk.keyring.current
+    creatio_print, dynamics_print = pair.creatio_print, pair.dynamics_print
     if state is not None and state.key_id != key_id:
-        stored = {side: printers.print(side, state.key_id, row, values[side]) for side in SIDES}
-    creatio, dynamics = (
-        Face(
-            values[side],
-            prints[side],
-            stored[side],
-            partial(convert, row, side, values[side], rows[side].id, desk.context) if row.writes(side.other) else None,
-            rows[side].changed_by_us,
-        )
-        for side in SIDES
-    )
-    return Question(row, desk.mapping.owner_of(row), lane.row_hash, key_id, state, creatio, dynamics, leading, desk.at)
+        creatio_print = printers.print(Side.CREATIO, state.key_id, row, pair.creatio)
+        dynamics_print = printers.print(Side.DYNAMICS, state.key_id, row, pair.dynamics)
+    here, there = rows[Side.CREATIO], rows[Side.DYNAMICS]
+    to_dynamics = partial(convert, row, Side.CREATIO, pair.creatio, here.id, desk.context) if row.writes(Side.DYNAMICS) else None
+    to_creatio = partial(convert, row, Side.DYNAMICS, pair.dynamics, there.id, desk.context) if row.writes(Side.CREATIO) else None
+    creatio = Face(pair.creatio, pair.creatio_print, creatio_print, to_dynamics, here.changed_by_us)
+    dynamics = Face(pair.dynamics, pair.dynamics_print, dynamics_print, to_creatio, there.changed_by_us)
+    return Question(row, pair.lane.owner, pair.lane.row_hash, key_id, state, creatio, dynamics, leading, desk.at)
 
 
 def intent(plan: RecordPlan, run: str, at: datetime) -> Binding:
@@ -303,12 +296,12 @@ def recorded(plan: RecordPlan, written: MappingOf[Side, Row], run: str, at: date
     fields = dict(plan.binding.fields)
     moved = dict.fromkeys(SIDES, False)
     edges = plan.desk.edges
-    seen = [(side, edges[side].values(record), edges[side].values(plan.rows[side])) for side, record in written.items()]
+    seen = [(side, edges[side].values(record), _planned(plan, side)) for side, record in written.items()]
     for number, lane in enumerate(plan.desk.lanes):
         decision = plan.decisions.get(lane.key)
         to = decision.to if decision is not None and decision.action is Action.WRITE else None
         for side, found, planned in seen:
-            if side is not to and not same(lane.row, found[number], _planned(plan, lane, side, planned[number])):
+            if side is not to and found[number] != planned[number] and not same(lane.row, found[number], planned[number]):
                 moved[side] = True
         if decision is None:
             continue
@@ -333,9 +326,12 @@ def recorded(plan: RecordPlan, written: MappingOf[Side, Row], run: str, at: date
     return binding, any(moved.values())
 
 
-def _planned(plan: RecordPlan, lane: Lane, side: Side, value: Value) -> Value:
-    """Return what a write leaves in a field that it does not write: a value that our own write covered was put back."""
-    return plan.repairs.get(lane.key, value) if side is Side.CREATIO else value
+def _planned(plan: RecordPlan, side: Side) -> list[Value]:
+    """Return what a plan leaves in the fields of a side that it does not write; a value that our own write covered is put back."""
+    values = plan.desk.edges[side].values(plan.rows[side])
+    if side is Side.CREATIO and plan.repairs:
+        return [plan.repairs.get(lane.key, value) for lane, value in zip(plan.desk.lanes, values, strict=True)]
+    return values
 
 
 def _after_write(plan: RecordPlan, decision: FieldDecision, record: Row, run: str, at: datetime) -> tuple[FieldState, bool]:
