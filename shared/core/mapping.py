@@ -311,6 +311,11 @@ class MappingSet(BaseModel):
         text = json.dumps([RULE_VERSION, body], sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
+    @cached_property
+    def row_hashes(self) -> dict[str, dict[str, str]]:
+        """Return the row hashes by flow and row key, worked out once: each batch needs those of its flow."""
+        return {name: {row.key: self.row_hash(row) for row in flow.fields} for name, flow in self.flows.items()}
+
     def flow_hash(self, flow: str) -> str:
         """Return the hash of what changes any value of a flow: under another one its records may need alignment (law 2)."""
         rows = sorted(f"{row.key} {row.way} {self.row_hash(row)}" for row in self.flows[flow].fields)

@@ -4,7 +4,7 @@ A plan is data. `plan_record` merges a bound record, `plan_create` prepares a ne
 `recorded` the binding after it, `refused` the binding after the target said no.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,7 +16,7 @@ from shared.core.fingerprint import Keyring, RecordPrinter, framed_name
 from shared.core.mapping import AnyRow, Mapping, MappingSet, ReferenceRow
 from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended, joined_hash, tally
 from shared.core.records import SIDES, Row, Side, Stamp, Value, is_empty
-from shared.core.rules import Context, State, convert, same
+from shared.core.rules import Context, Converted, State, conversion, same
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Desk:
     @cached_property
     def lanes(self) -> tuple["Lane", ...]:
         """Return the rows with what the plan of every record asks of them, worked out once."""
-        return tuple(Lane(row, row.key, self.hashes[row.key], self.mapping.owner_of(row)) for row in self.rows)
+        return tuple(Lane.of(row, self.hashes[row.key], self.mapping.owner_of(row), self.context) for row in self.rows)
 
     @cached_property
     def edges(self) -> dict[Side, "Edge"]:
@@ -59,17 +59,31 @@ class Desk:
     @cached_property
     def hashes(self) -> dict[str, str]:
         """Return the row hashes by row key; a column that was away makes another one, so that what was known of it is verified."""
-        return {row.key: joined_hash(self.mappings.row_hash(row), self.away.get(row.key, "")) for row in self.mapping.fields}
+        hashes = self.mappings.row_hashes[self.mapping.flow]
+        return {key: joined_hash(row_hash, self.away.get(key, "")) for key, row_hash in hashes.items()}
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One row of a desk, with its name in bindings, its hash and its owner."""
+    """One row of a desk, with its name in bindings, its hash, its owner and what turns its values into the other side's."""
 
     row: AnyRow
     key: str
     row_hash: str
     owner: str
+    to_dynamics: Callable[[Value, str], Converted] | None
+    to_creatio: Callable[[Value, str], Converted] | None
+    """None where the row's way does not lead to the side."""
+
+    def to(self, side: Side) -> Callable[[Value, str], Converted] | None:
+        """Return what turns the other side's values into those of a side."""
+        return self.to_dynamics if side is Side.DYNAMICS else self.to_creatio
+
+    @classmethod
+    def of(cls, row: AnyRow, row_hash: str, owner: str, context: Context) -> "Lane":
+        """Return the lane of a row."""
+        to = {side: conversion(row, side.other, context) if row.writes(side) else None for side in SIDES}
+        return cls(row, row.key, row_hash, owner, to[Side.DYNAMICS], to[Side.CREATIO])
 
 
 @dataclass(frozen=True)
@@ -259,17 +273,17 @@ def _out_of_step(
 def _question(
     desk: Desk, printers: Printers, state: FieldState | None, rows: MappingOf[Side, Row], pair: _Pair, leading: Side | None
 ) -> Question:
-    row, key_id = pair.lane.row, desk.keyring.current
+    lane, row, key_id = pair.lane, pair.lane.row, desk.keyring.current
     creatio_print, dynamics_print = pair.creatio_print, pair.dynamics_print
     if state is not None and state.key_id != key_id:
         creatio_print = printers.print(Side.CREATIO, state.key_id, row, pair.creatio)
         dynamics_print = printers.print(Side.DYNAMICS, state.key_id, row, pair.dynamics)
     here, there = rows[Side.CREATIO], rows[Side.DYNAMICS]
-    to_dynamics = partial(convert, row, Side.CREATIO, pair.creatio, here.id, desk.context) if row.writes(Side.DYNAMICS) else None
-    to_creatio = partial(convert, row, Side.DYNAMICS, pair.dynamics, there.id, desk.context) if row.writes(Side.CREATIO) else None
+    to_dynamics = partial(lane.to_dynamics, pair.creatio, here.id) if lane.to_dynamics else None
+    to_creatio = partial(lane.to_creatio, pair.dynamics, there.id) if lane.to_creatio else None
     creatio = Face(pair.creatio, pair.creatio_print, creatio_print, to_dynamics, here.changed_by_us)
     dynamics = Face(pair.dynamics, pair.dynamics_print, dynamics_print, to_creatio, there.changed_by_us)
-    return Question(row, pair.lane.owner, pair.lane.row_hash, key_id, state, creatio, dynamics, leading, desk.at)
+    return Question(row, lane.owner, lane.row_hash, key_id, state, creatio, dynamics, leading, desk.at)
 
 
 def intent(plan: RecordPlan, run: str, at: datetime) -> Binding:
@@ -413,10 +427,12 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
     problems: list[FieldDecision] = []
     waits: list[FieldDecision] = []
     key_id = desk.keyring.current
-    for rule in (rule for rule in desk.rows if rule.writes(target)):
-        value = value_on(rule, source, row)
-        converted = convert(rule, source, value, row.id, desk.context)
-        row_hash = desk.hashes[rule.key]
+    source_values = desk.edges[source].values(row)
+    for lane, value in zip(desk.lanes, source_values, strict=True):
+        rule, row_hash, turn = lane.row, lane.row_hash, lane.to(target)
+        if turn is None:
+            continue
+        converted = turn(value, row.id)
         if rule.key in left_out:
             fields[rule.key] = FieldState(row_hash, key_id, refused=printers.print(source, key_id, rule, value))
         elif converted.state is State.PROBLEM:
