@@ -15,7 +15,7 @@ from shared.core.records import Change, ColumnType, Row, Value, Write, WriteKind
 from shared.systems.creatio import Creatio, creatio_error
 from shared.systems.creatio_errors import failed
 from shared.systems.creatio_service import Service
-from shared.systems.creatio_wire import MOST_PARTS, Part, ids_filter
+from shared.systems.creatio_wire import MOST_PARTS, Part, collection_url, ids_filter
 from tests.judges.cap_site import HOSTILE, new_id, open_web
 
 COLUMNS = {
@@ -245,11 +245,22 @@ async def test_skip_top_count_and_next_links(creatio, service) -> None:
     await write(creatio, *(Write(WriteKind.CREATE, record_id, {"Name": "A"}) for record_id in ids))
     for page_size in (7, 500):
         assert [row["Id"] for row in await rows_of(service, ids, page_size=page_size)] == ids
-    page, response = await service.rows("Account?$top=40&$count=true&$select=Id", "Account")
-    assert (len(page.rows), page.cut_short) == (20, True)
+
+
+async def test_a_page_and_its_next_link(creatio, service) -> None:
+    """`$top` and `$count` are obeyed; a page that the server cuts short has a link, which brings the rows after it."""
+    await write(creatio, *(Write(WriteKind.CREATE, new_id(), {"Name": "A"}) for _ in range(45)))
+    page, response = await service.rows(collection_url("Account", select=["Id"], order="Id", top=3, count=True), "Account")
+    assert (len(page.rows), page.cut_short) == (3, True)
     assert page.count is not None
     assert page.count >= 45
     assert response.server_time is not None
+    page, _ = await service.rows(collection_url("Account", select=["Id"], order="Id", top=40), "Account")
+    assert (len(page.rows), page.count) == (20, None)
+    after, _ = await service.rows(page.link, "Account")
+    assert [len(after.rows), after.link] == [20, ""]
+    ids = [row["Id"] for row in (*page.rows, *after.rows)]
+    assert ids == sorted(set(ids))
 
 
 async def test_expansion(creatio, service) -> None:
