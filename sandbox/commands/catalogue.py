@@ -60,7 +60,7 @@ def overview() -> str:
     lines += [f"  {command.name:<9} {command.summary}" for command in COMMANDS]
     lines += [
         "",
-        "Every command sets up what it needs first: .venv, the pinned Python packages and, where used, Azurite (Node 20 or newer).",
+        "Every command sets up what it needs first: .venv, the pinned Python packages and, where used, those from npm (Node 20 or newer).",
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Make what the commands need: the virtual environment with the pinned packages, and Azurite in node_modules.
+"""Make what the commands need: the virtual environment with the pinned packages, and what comes from npm in node_modules.
 
 Standard library only, see `sandbox/__main__.py`. A stamp beside each installation holds the hash of the files that
 describe it, so that a second run starts at once and a changed pin is installed by itself.
@@ -83,7 +83,7 @@ def _node_modules(root: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise SetupError("npm is not on the PATH, though Node is: install npm (it comes with Node), then run the command again.")
-    _step("Installing Azurite, the storage emulator", [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], root)
+    _step("Installing Azurite and the OData server of the tests", [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], root)
     stamp.write_text(wanted, encoding="utf-8")
 
 

@@ -79,10 +79,13 @@ def test_every_python_package_is_pinned_exactly(name: str) -> None:
 
 
 def test_every_node_package_is_pinned_exactly() -> None:
-    """Azurite is the one that was tested: an exact version that runs on Node 20."""
+    """Azurite and the OData server are those that were tested: exact versions that run on Node 20, and that build nothing."""
     package = json.loads(text_of(ROOT / "package.json"))
-    assert package["devDependencies"] == {"azurite": "3.35.0"}
+    assert package["devDependencies"] == {"@cap-js/sqlite": "2.4.2", "@sap/cds": "9.9.3", "azurite": "3.35.0", "sql.js": "1.16.0"}
+    assert package["overrides"] == {"better-sqlite3": "npm:sql.js@1.16.0"}
     assert "dependencies" not in package
+    packages = json.loads(text_of(ROOT / "package-lock.json"))["packages"]
+    assert [name for name, facts in packages.items() if facts.get("hasInstallScript")] == []
 
 
 def test_the_licence_is_mit() -> None:
