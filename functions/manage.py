@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 
 import azure.functions as func
 
 from shared.core.errors import ConfigError, TandemError
-from shared.core.records import Side
-from shared.core.work import RunKind
-from shared.wiring import get_app
+from shared.core.records import RangeBy, Side
+from shared.core.work import BULK_SIZE, Load, RunKind
+from shared.process import get_app
 
 blueprint = func.Blueprint()
 
@@ -92,10 +93,61 @@ async def rebase_flow(req: func.HttpRequest) -> func.HttpResponse:
     return await _done((await get_app()).walk.start(req.params.get("flow", ""), RunKind.REBASE, Side(side), dry=_is_dry(req)))
 
 
+@blueprint.route(route="runs/bulk", methods=["POST"])
+async def load_flow(req: func.HttpRequest) -> func.HttpResponse:
+    """Bring every record of one side over, `?flow=...&from=creatio`; several flows with commas, one after the other.
+
+    `&by=created|modified&since=...&until=...` narrows it, `&size=...` is the records of a page, `&dry=true` only counts.
+    """
+    try:
+        flows, side, load = _asked_load(req)
+    except ConfigError as error:
+        return _json({"problems": list(error.problems)}, 400)
+    return await _done((await get_app()).bulk.start(flows, side, load, dry=_is_dry(req)))
+
+
+@blueprint.route(route="runs/stop", methods=["POST"])
+async def stop_run(req: func.HttpRequest) -> func.HttpResponse:
+    """End a run over all records before its time, `?flow=...&run=...`; what was synced stays."""
+    return await _done((await get_app()).walk.stop(req.params.get("flow", ""), req.params.get("run", "")))
+
+
 @blueprint.route(route="runs/show", methods=["GET"])
 async def show_run(req: func.HttpRequest) -> func.HttpResponse:
     """Show how far a run over all records is and what it did, or would do, `?flow=...&run=...`."""
     return await _done((await get_app()).walk.progress(req.params.get("flow", ""), req.params.get("run", "")), 200)
+
+
+def _asked_load(req: func.HttpRequest) -> tuple[list[str], Side, Load]:
+    """Read what a bulk run shall cover; raises ConfigError with everything that is wrong."""
+    params, problems = req.params, []
+    side, by, size = params.get("from", ""), params.get("by", RangeBy.CREATED.value), params.get("size", str(BULK_SIZE))
+    if side not in list(Side):
+        problems.append(f"from: got {side!r}, allowed {', '.join(Side)}")
+    if by not in list(RangeBy):
+        problems.append(f"by: got {by!r}, allowed {', '.join(RangeBy)}")
+    if not (size.isascii() and size.isdecimal()):
+        problems.append(f"size: got {size!r}, allowed a whole number")
+    moments = {}
+    for name in ("since", "until"):
+        try:
+            moments[name] = _moment(params.get(name, ""))
+        except ValueError:
+            problems.append(f"{name}: got {params.get(name)!r}, allowed a time with its zone, as 2026-01-31T00:00:00Z")
+    if problems:
+        raise ConfigError(problems)
+    flows = [flow.strip() for flow in params.get("flow", "").split(",") if flow.strip()]
+    return flows, Side(side), Load(RangeBy(by), moments["since"], moments["until"], int(size))
+
+
+def _moment(text: str) -> datetime | None:
+    """Read a time of a query, in which a bare `+` arrives as a blank; raises ValueError without a zone."""
+    if not text:
+        return None
+    moment = datetime.fromisoformat(text.replace(" ", "+"))
+    if moment.tzinfo is None:
+        raise ValueError
+    return moment.astimezone(UTC)
 
 
 def _is_dry(req: func.HttpRequest) -> bool:

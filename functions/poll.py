@@ -3,7 +3,7 @@
 import azure.functions as func
 
 from shared.core.work import read_poll_message
-from shared.wiring import get_app
+from shared.process import get_app
 
 blueprint = func.Blueprint()
 

@@ -2,7 +2,7 @@
 
 import azure.functions as func
 
-from shared.wiring import get_app
+from shared.process import get_app
 
 blueprint = func.Blueprint()
 

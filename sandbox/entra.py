@@ -101,13 +101,16 @@ class TokenEndpoint:
     def _issue(self, request: Request, form: Mapping[str, str]) -> dict[str, Any]:
         settings = self.switches.current
         tenant = request.path_params["tenant"]
+        older = not request.url.path.endswith("/v2.0/token")  # the endpoint of version 1 takes a resource (dataverse.md 1)
         if tenant != settings.tenant:
             _refuse(90002, f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID.", "invalid_request", 400)
         if form.get("grant_type") != "client_credentials":
             text = f"The app requested an unsupported grant type '{form.get('grant_type', '')}'."
             _refuse(70003, text, "unsupported_grant_type", 400)
-        resource = form.get("scope", "").removesuffix("/.default")
-        if not form.get("scope", "").endswith("/.default"):
+        resource = form.get("resource", "") if older else form.get("scope", "").removesuffix("/.default")
+        if older and not resource:
+            _refuse(900144, "The request body must contain the following parameter: 'resource'.", "invalid_request", 400)
+        if not older and not form.get("scope", "").endswith("/.default"):
             text = f"The provided value for scope {form.get('scope', '')} is not valid; it must end in /.default."
             _refuse(1002012, text, "invalid_scope", 400)
         client_id = form.get("client_id", "")
@@ -123,7 +126,11 @@ class TokenEndpoint:
         elif form["client_secret"] != known[client_id]:
             text = f"Invalid client secret provided. Ensure the secret being sent is the client secret value of app '{client_id}'."
             _refuse(7000215, text)
-        return self._signed(tenant, client_id, resource)
+        reply = self._signed(tenant, client_id, resource)
+        if older:  # version 1 writes numbers as text, and tells the end too [memory]
+            life = str(reply["expires_in"])
+            reply |= {"expires_in": life, "ext_expires_in": life, "expires_on": str(int(time.time()) + int(life)), "resource": resource}
+        return reply
 
     def _signed(self, tenant: str, client_id: str, resource: str) -> dict[str, Any]:
         now = time.time()
@@ -254,6 +261,7 @@ def create_app(*, token_key: str, settings: Settings | None = None) -> AsgiApp:
         routes=[
             Route("/common/discovery/instance", endpoint.instance),
             Route("/{tenant}/oauth2/v2.0/token", endpoint.token, methods=["POST"]),
+            Route("/{tenant}/oauth2/token", endpoint.token, methods=["POST"]),
             Route("/{tenant}/v2.0/.well-known/openid-configuration", endpoint.configuration),
         ],
     )

@@ -1,7 +1,5 @@
-"""The one place that joins ports to adapters. Built once per process, on the first invocation, inside the running loop."""
+"""The one place that joins ports to adapters. Built once per process, on the first invocation, inside the running loop (`process`)."""
 
-import asyncio
-import os
 import random
 import secrets
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ from pydantic import SecretStr
 from shared.core.errors import ConfigError
 from shared.core.mapping import MappingSet
 from shared.core.mapping_load import load
+from shared.engine.bulk import Bulk
 from shared.engine.decide import Decide
 from shared.engine.operate import Operate
 from shared.engine.poison import Poison
@@ -49,6 +48,7 @@ class App:
     decide: Decide
     tasks: Tasks
     walk: Walk
+    bulk: Bulk
 
     async def close(self) -> None:
         """Close every connection."""
@@ -113,6 +113,7 @@ def build(settings: Settings) -> App:
         Decide(services),
         Tasks(services, poll),
         Walk(services),
+        Bulk(services),
     )
 
 
@@ -169,20 +170,3 @@ def _dataverse(settings: Settings) -> System:
         raise ConfigError(problems)
     login = EntraLogin(lambda: make_credential(entra), f"{settings.dataverse_url}/.default")
     return dataverse_connection.connect(f"{settings.dataverse_url}/api/data/v9.2", login)
-
-
-class _Process:
-    """The one app of this process, and the lock that lets only the first invocation build it."""
-
-    app: App | None = None
-    lock: asyncio.Lock | None = None
-
-
-async def get_app() -> App:
-    """Return the app of this process, built on first use; raises ConfigError with every problem of the settings."""
-    if _Process.app is None:
-        _Process.lock = _Process.lock or asyncio.Lock()
-        async with _Process.lock:
-            if _Process.app is None:
-                _Process.app = build(Settings.from_environ(os.environ))
-    return _Process.app

@@ -15,7 +15,7 @@ from pathlib import Path
 
 LAWS = (
     *("laws_fields", "laws_records", "laws_references", "laws_deletes", "laws_whole", "laws_people"),
-    *("troubles", "open_ends", "put_off", "overtaken", "late_writes", "histories"),
+    *("troubles", "open_ends", "put_off", "overtaken", "late_writes", "histories", "bulk"),
 )
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,7 +55,7 @@ FAULTS = (
     Fault(4, "a normalisation is taken for an edit", "core/merge.py", "if target.changed_by_us:", "if False:"),
     Fault(4, "a user's edit after an unanswered write goes to the owner", "core/merge.py",
           "return _with_bases(state, state.sent), {state.sent_to: Standing.CHANGED}",
-          "return replace(state, sent=None, sent_to=None, sent_source=None), {}"),
+          "return state._replace(sent=None, sent_to=None, sent_source=None), {}"),
     Fault(4, "no intent is kept before a write", "engine/apply.py",
           "intents = [intent(job.plan, work.batch.run, now) for job in writing if job.plan]",
           "intents = [job.plan.binding for job in writing if job.plan]"),
@@ -150,7 +150,7 @@ FAULTS = (
           "jobs = [job for job in await self._rehearse.plan(work, desk) if has_changed(job)]",
           "jobs = list(await self._rehearse.plan(work, desk))"),
     Fault(12, "a flow that asks goes on", "core/schedule.py",
-          "(not settings.started or settings.asking is not None)", "not settings.started"),
+          "asks = settings.asking is not None and (own or", "asks = False and (own or"),
     Fault(12, "a rebase merges", "engine/jobs.py", 'return {"": work.side, **decided} if work.batch.kind is RunKind.REBASE else decided',
           "return decided"),
     Fault(12, "new records are dropped with what a rebase makes needless", "engine/walk.py",
@@ -169,6 +169,19 @@ FAULTS = (
     Fault(9, "a waiting link whose write got lost is forgotten", "core/merge.py",
           "earlier=doubtful, sent_to=state.sent_to if state.pending else None)", "earlier=doubtful, pending=False)"),
     Fault(13, "edits made while a column was missing are forgotten", "engine/sync.py", "if told & rows and pin is not None:", "if False:"),
+    Fault(11, "a second cut of a bulk run skips what fell between the ranges", "engine/bulk.py",
+          "return there.part if there is not None and there.part is not None else part", "return part"),
+    Fault(11, "a bulk run's slice begins anew instead of behind its last range", "engine/bulk.py",
+          '{"position": at.isoformat() if at else ""}', '{"position": ""}'),
+    Fault(11, "a page is turned before what is left of it was put aside", "engine/pages.py",
+          "        await self._put_aside(batch, left, delay)\n", ""),
+    Fault(11, "a range ends with its first page", "engine/pages.py", "if page.following is None:", "if True:"),
+    Fault(12, "a bulk run goes on while its flow asks", "core/schedule.py",
+          "asks = settings.asking is not None and (own or kind is RunKind.BULK)", "asks = settings.asking is not None and own"),
+    Fault(5, "a row of a page that was seen is merged again", "engine/read.py",
+          "return isinstance(row, Row) and binding.stamp_on(side) == row.stamp", "return False"),
+    Fault(5, "every row of a page that is bound is an echo", "engine/read.py",
+          "return isinstance(row, Row) and binding.stamp_on(side) == row.stamp", "return isinstance(row, Row)"),
     Fault(14, "a fight goes on for ever", "core/merge.py",
           "if counts and question.leading is None and _recent_writes(state, question.at) >= MOST_WRITES:", "if False:"),
     Fault(14, "a person's edits count as a fight", "core/merge.py",

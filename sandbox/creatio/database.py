@@ -48,7 +48,7 @@ class Database:
             for column in entity.columns.values()
         )
         self._connection.execute(f'CREATE TABLE IF NOT EXISTS "{entity.name}" ({columns})')
-        for index, parts in [("ModifiedOn", '"ModifiedOn", "Id"'), *((n, f'"{n}"') for n in sorted(_INDEXED))]:
+        for index, parts in [*((n, f'"{n}", "Id"') for n in ("CreatedOn", "ModifiedOn")), *((n, f'"{n}"') for n in sorted(_INDEXED))]:
             if index in entity.columns:
                 self._connection.execute(
                     f'CREATE INDEX IF NOT EXISTS "{entity.name}_{index}" ON "{entity.name}" ({parts})',

@@ -10,5 +10,6 @@ fields of `sandbox.dataverse.switches.Settings`. Beside the kinds of chaos that 
 - ``insert_then_fail``: the request is done and committed, and answered 500 0x80040216.
 - ``repeat_delta``: delta links answer every change twice.
 - ``stale_read`` with ``seconds``: reads show rows before their last write, if that was at most so long ago (0: always).
-- ``status`` with ``body``: ``json``, ``deadlock`` (SQL 1205), ``sql_timeout``, ``concurrency`` and ``time`` (both 429).
+- ``status`` with ``body``: ``json``, ``deadlock`` (SQL 1205), ``sql_timeout``, ``concurrency``, ``time``, ``workers``
+  and ``too_many`` (429), ``customization`` (another one is running), ``crash`` (a plug-in).
 """

@@ -15,7 +15,7 @@ from sandbox.dataverse.addresses import API_ROOT
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.messages import Operation, Reply, error_reply
 from sandbox.dataverse.multipart import InnerRequest, Part
-from sandbox.dataverse.operations import MAX_URL_IN_BATCH, perform
+from sandbox.dataverse.operations import perform
 from sandbox.dataverse.organization import Organization
 from sandbox.dataverse.values import to_json
 
@@ -112,7 +112,7 @@ class Batch:
             operation = self._operation(request, references)
         except Fault as fault:
             return error_reply(fault)
-        return perform(self.organization, operation, MAX_URL_IN_BATCH)
+        return perform(self.organization, operation, self.organization.switches.current.batch_url_limit)
 
     def _operation(self, request: InnerRequest, references: dict[str, str]) -> Operation:
         target = _dereferenced(request.target, references)

@@ -9,7 +9,7 @@ from sandbox.dataverse.definitions import Table
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.messages import Operation, Reply, json_reply
 from sandbox.dataverse.organization import Organization
-from sandbox.dataverse.writes import Writer
+from sandbox.dataverse.writes import Writer, writer_for
 
 BULK_MESSAGES = frozenset({"CreateMultiple", "UpdateMultiple", "UpsertMultiple", "DeleteMultiple"})
 
@@ -21,9 +21,14 @@ def run_bulk(organization: Organization, operation: Operation, table: Table, mes
     if table.name not in organization.switches.current.bulk_tables:
         raise faults.invalid_argument(f"The '{message}' method does not support entities of type '{table.name}'.")
     targets = _targets(operation, table)
-    writer = Writer(organization, operation.user_id, operation.normalisation)
+    if len(targets) > organization.switches.current.bulk_timeout_rows:
+        raise Fault(500, "0x80044151", "SQL timeout expired.")
+    writer = writer_for(organization, operation)
+    if any(isinstance(value, list) for target in targets for value in target.values()):
+        raise faults.payload(table.entity_set, f"Related rows can't be nested in '{message}'.")
     if message == "CreateMultiple":
-        ids = [writer.create(table, target) for target in targets]
+        own = organization.switches.current.bulk_ids == "own"
+        ids = [writer.create(table, _without(target, table.primary_id) if own else target) for target in targets]
         shown = {
             "@odata.context": f"{operation.root}/$metadata#Microsoft.Dynamics.CRM.CreateMultipleResponse",
             "Ids": ids,

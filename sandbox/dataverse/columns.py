@@ -1,8 +1,11 @@
-"""Adds and removes columns of a table while the organisation runs (dataverse.md 10)."""
+"""Adds, changes and removes columns of a table while the organisation runs (dataverse.md 10)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from sandbox.dataverse import faults
+from sandbox.dataverse.definition_shapes import column_shape
 from sandbox.dataverse.definitions import Column, Table
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.organization import Organization
@@ -14,6 +17,29 @@ def add_column(organization: Organization, table: Table, column: Column) -> None
     """Add an empty column."""
     organization.database.add_column(table, column)
     organization.redefine(table.with_column(column))
+
+
+def bound(value: Any) -> float | None:
+    """Return a bound of a number as it can be kept: bodies are read with Decimals, which JSON has no form for."""
+    return value if value is None or isinstance(value, int) else float(value)
+
+
+def change_column(organization: Organization, table: Table, name: str, body: Mapping[str, Any]) -> None:
+    """Put a whole definition in place of a column's: its length and bounds change, its name and type can't.
+
+    Raises the 400 for a body that is not the definition as it was read.
+    """
+    column = table.columns[name]
+    if body.get("LogicalName") != name or body.get("AttributeType") != column_shape(table, column)["AttributeType"]:
+        raise faults.invalid_argument(f"PUT needs the whole definition of the column '{name}', as it was read.")
+    changed = replace(
+        column,
+        max_length=body.get("MaxLength", column.max_length),
+        minimum=bound(body.get("MinValue", column.minimum)),
+        maximum=bound(body.get("MaxValue", column.maximum)),
+        precision=body.get("Precision", column.precision),
+    )
+    organization.redefine(table.with_column(changed))
 
 
 def remove_column(organization: Organization, table: Table, name: str, *, custom_only: bool) -> Column:

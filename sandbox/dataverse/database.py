@@ -88,7 +88,7 @@ class Database:
 
     def _index(self, table: Table, column: Column) -> None:
         name, target = quoted(f"{table.name}.{column.name}"), quoted(table.name)
-        if column.name in {"versionnumber", "modifiedon"} or (column.lookup and _INDEXED_TARGETS & {*column.targets}):
+        if column.name in {"versionnumber", "createdon", "modifiedon"} or (column.lookup and _INDEXED_TARGETS & {*column.targets}):
             self.query(f"CREATE INDEX IF NOT EXISTS {name} ON {target} ({quoted(column.name)})")
         elif column.name in _INDEXED_TEXT:
             self.query(f"CREATE INDEX IF NOT EXISTS {name} ON {target} (fold({quoted(column.name)}))")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.dataverse.definitions import Column, Key, Table, fixed_id
+from sandbox.dataverse.definitions import MULTI, Column, Key, Table, collection_name, fixed_id
 
 Shape = dict[str, Any]
 
@@ -16,6 +16,7 @@ _CLASSES: Mapping[str, tuple[str, str]] = {
     "State": ("State", "StateType"),
     "Status": ("Status", "StatusType"),
     "Boolean": ("Boolean", "BooleanType"),
+    MULTI: ("MultiSelectPicklist", "MultiSelectPicklistType"),
     "Money": ("Money", "MoneyType"),
     "Decimal": ("Decimal", "DecimalType"),
     "Double": ("Double", "DoubleType"),
@@ -58,7 +59,7 @@ def _label(text: str) -> Shape:
     return {"LocalizedLabels": [label], "UserLocalizedLabel": label}
 
 
-def table_shape(table: Table, *, tracked: bool) -> Shape:
+def table_shape(table: Table, *, tracked: bool, versioned: bool = True) -> Shape:
     """Show a table as EntityMetadata."""
     managed = {"Value": True, "CanBeChanged": not tracked, "ManagedPropertyLogicalName": "canchangetrackingbeenabled"}
     return {
@@ -72,7 +73,8 @@ def table_shape(table: Table, *, tracked: bool) -> Shape:
         "OwnershipType": table.ownership,
         "ObjectTypeCode": {"account": 1, "contact": 2, "opportunity": 3, "lead": 4, "systemuser": 8}.get(table.name, 0),
         "IsCustomEntity": False,
-        "IsOptimisticConcurrencyEnabled": "versionnumber" in table.columns,
+        "IsPrivate": False,
+        "IsOptimisticConcurrencyEnabled": versioned,
         "ChangeTrackingEnabled": tracked,
         "CanChangeTrackingBeEnabled": managed,
         "DisplayName": _label(table.schema_name),
@@ -82,7 +84,7 @@ def table_shape(table: Table, *, tracked: bool) -> Shape:
 def column_shape(table: Table, column: Column) -> Shape:
     """Show a column as the metadata type of its kind, without its option set."""
     kind, type_name = _CLASSES[column.type]
-    attribute_type = {"UniqueIdentifier": "Uniqueidentifier"}.get(kind, kind)
+    attribute_type = {"UniqueIdentifier": "Uniqueidentifier", MULTI: "Virtual"}.get(kind, kind)
     shape: Shape = {
         "@odata.type": f"#Microsoft.Dynamics.CRM.{class_name(column)}",
         "MetadataId": fixed_id("column", table.name, column.name),
@@ -177,7 +179,7 @@ def relationship_shapes(table: Table, primary_ids: Mapping[str, str]) -> list[Sh
                     "ReferencedEntity": target,
                     "ReferencedAttribute": primary_ids.get(target, f"{target}id"),
                     "ReferencingEntityNavigationPropertyName": navigation,
-                    "ReferencedEntityNavigationPropertyName": schema_name,
+                    "ReferencedEntityNavigationPropertyName": collection_name(table, column, target),
                 },
             )
     return shapes

@@ -13,6 +13,7 @@ _NAMESPACE = uuid.UUID("6f0a3a0e-0c0d-5b7e-9d53-0d1f5a1e77a1")
 
 LOOKUPS = frozenset({"Lookup", "Customer", "Owner"})
 TEXTS = frozenset({"String", "Memo"})
+MULTI = "MultiSelectPicklist"
 CHOICES = frozenset({"Picklist", "State", "Status"})
 
 
@@ -62,6 +63,11 @@ class Column:
     def stored(self) -> tuple[str, ...]:
         """Name the SQL columns that hold it."""
         return (self.name, f"{self.name}__type") if self.polymorphic else (self.name,)
+
+    def reference(self, table: str, row_id: str) -> dict[str, str | int | float | None]:
+        """Return what a row stores that refers to a row of a table by this lookup."""
+        stored: dict[str, str | int | float | None] = {self.name: row_id}
+        return stored | {f"{self.name}__type": table} if self.polymorphic else stored
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,29 @@ class Table:
     def with_keys(self, keys: tuple[Key, ...]) -> "Table":
         """Return the table with other alternate keys."""
         return replace(self, keys=keys)
+
+
+_COLLECTIONS = {
+    ("contact", "parentcustomerid", "account"): "contact_customer_accounts",
+    ("contact", "parentcustomerid", "contact"): "contact_customer_contacts",
+    ("account", "parentaccountid", "account"): "account_parent_account",
+    ("account", "primarycontactid", "contact"): "account_primary_contact",
+}
+
+
+def collection_name(table: Table, column: Column, target: str) -> str:
+    """Name the navigation property that leads from a row to the rows that refer to it by a lookup."""
+    return _COLLECTIONS.get((table.name, column.name, target), f"{target}_{table.name}_{column.name}")
+
+
+def collections(tables: Mapping[str, Table], table: Table) -> dict[str, tuple[Table, Column]]:
+    """Map a table's collection-valued navigation properties to the table and the lookup behind each."""
+    return {
+        collection_name(other, column, table.name): (other, column)
+        for other in tables.values()
+        for column in other.columns.values()
+        if table.name in column.navigation
+    }
 
 
 def _column(name: str, raw: Mapping[str, Any]) -> Column:

@@ -40,8 +40,8 @@ class DeltaToken:
         return "$deltatoken=" + quote(f"{self.version}!{self.moment}", safe="")
 
 
-def _expired() -> Fault:
-    return Fault(400, "0x80044352", "Version stamp associated with the client has expired. Please perform a full sync.")
+def _expired(status: int) -> Fault:
+    return Fault(status, "0x80044352", "Version stamp associated with the client has expired. Please perform a full sync.")
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class ChangeReader:
         if token.version > organization.database.version():
             raise faults.invalid_argument(f"The delta token '{text}' is not valid for this organization.")
         if organization.now() - token.seconds > organization.switches.current.change_tracking_expiry_seconds:
-            raise _expired()
+            raise _expired(organization.switches.current.expired_token_status)
         return token
 
     def _check_restores(self, token: DeltaToken) -> None:
@@ -149,8 +149,9 @@ class ChangeReader:
 
         Tokens tell whole seconds: one of the second of the restore is refused too, which costs its client a full read and loses nothing.
         """
-        if any(token.seconds <= at and token.version > version for at, version in self.reader.organization.restores):
-            raise _expired()
+        organization = self.reader.organization
+        if any(token.seconds <= at and token.version > version for at, version in organization.restores):
+            raise _expired(organization.switches.current.expired_token_status)
 
     def _first_cookie(self) -> Cookie:
         now = self._now()

@@ -8,7 +8,7 @@ from typing import Any
 from sandbox import filters
 from sandbox.dataverse import faults
 from sandbox.dataverse.addresses import Segment
-from sandbox.dataverse.columns import add_column, remove_column
+from sandbox.dataverse.columns import add_column, bound, change_column, remove_column
 from sandbox.dataverse.database import quoted
 from sandbox.dataverse.definition_shapes import (
     BASE_PROPERTIES,
@@ -20,7 +20,7 @@ from sandbox.dataverse.definition_shapes import (
     relationship_shapes,
     table_shape,
 )
-from sandbox.dataverse.definitions import CHOICES, Column, Key, Table, fixed_id
+from sandbox.dataverse.definitions import CHOICES, MULTI, Column, Key, Table, fixed_id
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.messages import Operation, Reply, json_reply
 from sandbox.dataverse.organization import Organization
@@ -30,7 +30,7 @@ from sandbox.filters import And, Compare, Literal, Node, Not, Or, Path
 _NAMESPACE = "Microsoft.Dynamics.CRM."
 _SCHEMA_NAME = re.compile(r"[a-z][a-z0-9]{1,7}_\w+")
 _ENUM = re.compile(r"Microsoft\.Dynamics\.CRM\.\w+'(\w+)'")
-_CREATABLE = {"String", "Memo", "Integer", "Decimal", "Money", "Boolean", "DateTime"}
+_CREATABLE = {"String", "Memo", "Integer", "Decimal", "Money", "Boolean", "DateTime", "Picklist", MULTI}
 
 
 def answer_definitions(organization: Organization, operation: Operation, segments: Sequence[Segment]) -> Reply:
@@ -41,13 +41,14 @@ def answer_definitions(organization: Organization, operation: Operation, segment
         return _change(organization, operation, segments)
     query = read_query(operation.query)
     context = f"{operation.root}/$metadata#EntityDefinitions"
+    fresh = (operation.header("consistency") or "").lower() == "strong"
     if segments[0].key is None:
-        shapes = [_table_shape(organization, table) for table in organization.tables.values()]
+        shapes = [_table_shape(organization, table, fresh=fresh) for table in organization.tables.values()]
         return _collection(operation, query, context, shapes)
-    table = _table(organization, segments[0].key)
+    table, _ = organization.shown(_table(organization, segments[0].key), fresh=fresh)
     rest = segments[1:]
     if not rest:
-        shape = _expanded(organization, table, query)
+        shape = _expanded(organization, table, query, fresh=fresh)
         shown = {"@odata.context": f"{context}/$entity", **_selected(shape, query, "EntityMetadata")}
         return json_reply(shown, operation.preferences())
     context = f"{context}('{table.name}')/{rest[0].name}"
@@ -65,8 +66,11 @@ def _relationships(organization: Organization, table: Table) -> list[Shape]:
     return relationship_shapes(table, {name: other.primary_id for name, other in organization.tables.items()})
 
 
-def _table_shape(organization: Organization, table: Table) -> Shape:
-    return table_shape(table, tracked=table.name in organization.switches.current.tracked_tables)
+def _table_shape(organization: Organization, table: Table, *, fresh: bool) -> Shape:
+    shown, tracked = organization.shown(table, fresh=fresh)
+    settings = organization.switches.current
+    versioned = "versionnumber" in table.columns and table.name not in settings.unversioned_tables
+    return table_shape(shown, tracked=tracked, versioned=versioned)
 
 
 def _table(organization: Organization, key: str) -> Table:
@@ -77,8 +81,8 @@ def _table(organization: Organization, key: str) -> Table:
     raise Fault(404, "0x80060888", f"Could not find an entity with the key '{key}'.")
 
 
-def _expanded(organization: Organization, table: Table, query: Query) -> Shape:
-    shape = _table_shape(organization, table)
+def _expanded(organization: Organization, table: Table, query: Query, *, fresh: bool) -> Shape:
+    shape = _table_shape(organization, table, fresh=fresh)
     parts: Mapping[str, Callable[[], list[Shape]]] = {
         "Attributes": lambda: [column_shape(table, column) for column in table.columns.values()],
         "Keys": lambda: [key_shape(table, key, organization.now()) for key in table.keys],
@@ -118,7 +122,7 @@ def _attributes(
 
 def _attribute(table: Table, column: Column, expands: set[str]) -> Shape:
     shape = column_shape(table, column)
-    if "OptionSet" in expands and (column.type in CHOICES or column.type == "Boolean"):
+    if "OptionSet" in expands and column.type in {*CHOICES, MULTI, "Boolean"}:
         shape["OptionSet"] = option_set(table, column)
     if "GlobalOptionSet" in expands:
         shape["GlobalOptionSet"] = None
@@ -202,6 +206,10 @@ def _change(organization: Organization, operation: Operation, segments: Sequence
             return _put_table(organization, operation, table)
         case ["Attributes"], "POST":
             return _add_column(organization, operation, table)
+        case ["Attributes"], "PUT":
+            name = _column_of(table, segments[1].key)
+            change_column(organization, table, name, operation.json("EntityDefinitions"))
+            return Reply(204)
         case ["Attributes"], "DELETE":
             remove_column(organization, table, _column_of(table, segments[1].key), custom_only=True)
             return Reply(204)
@@ -231,6 +239,8 @@ def _put_table(organization: Organization, operation: Operation, table: Table) -
     if body.get("ChangeTrackingEnabled") is False and table.name in tracked:
         raise faults.invalid_argument(f"Change tracking of '{table.name}' can't be disabled once it is enabled.")
     if body.get("ChangeTrackingEnabled") is True:
+        if table.name not in tracked:
+            organization.outdate(table)
         organization.switches.update({"tracked_tables": tracked | {table.name}})
     return Reply(204)
 
@@ -250,20 +260,29 @@ def _add_column(organization: Organization, operation: Operation, table: Table) 
     if name in table.columns:
         raise Fault(400, "0x80047013", f"An attribute with the specified name {name} already exists for entity {table.name}.")
     behavior = body.get("DateTimeBehavior", {}).get("Value")
+    options = _options(body.get("OptionSet") or {})
+    if kind in {"Picklist", MULTI} and not options:
+        raise faults.invalid_argument(f"A new column of type {kind} needs an OptionSet with Options.")
     column = Column(
         name,
         schema_name,
         "DateOnly" if behavior == "DateOnly" else kind,
         max_length=body.get("MaxLength", 100 if kind == "String" else None),
-        minimum=body.get("MinValue"),
-        maximum=body.get("MaxValue"),
+        minimum=bound(body.get("MinValue")),
+        maximum=bound(body.get("MaxValue")),
         precision=body.get("Precision"),
+        options=options if kind in {"Picklist", MULTI} else {},
         custom=True,
     )
     add_column(organization, table, column)
     delay = organization.switches.current.customization_delay_seconds
     organization.visible_at[table.name, name] = organization.now() + delay
     return _created(operation, table, "Attributes", fixed_id("column", table.name, name))
+
+
+def _options(option_set: Mapping[str, Any]) -> dict[int, str]:
+    labels = {int(option["Value"]): option["Label"]["LocalizedLabels"] for option in option_set.get("Options", ())}
+    return {value: str(texts[0]["Label"]) for value, texts in labels.items()}
 
 
 def _created(operation: Operation, table: Table, part: str, item_id: str) -> Reply:

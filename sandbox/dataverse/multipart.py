@@ -11,7 +11,8 @@ from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.messages import Reply, service_headers
 
 _BOUNDARY = re.compile(r'boundary=(?:"([^"]+)"|([^;\s]+))', re.IGNORECASE)
-_REQUEST_LINE = re.compile(rb"(GET|POST|PATCH|PUT|DELETE) (\S+) HTTP/1\.1")
+_REQUEST_LINE = re.compile(rb"(GET|POST|PATCH|PUT|DELETE) (\S|\S[^\r\n]*\S) HTTP/1\.1")
+"""The address is what stands between the first blank and the last one: the OData library bears blanks in it."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,11 @@ def _headers(head: bytes) -> dict[str, tuple[str, ...]]:
 
 
 def read_request(part: Part) -> InnerRequest:
-    """Read the HTTP request of a part; its head ends in an empty line even when no body follows."""
+    """Read the HTTP request of a part; its head ends in an empty line, which without a body the boundary's own line end may close."""
     if part.kind != "application/http" or part.headers.get("content-transfer-encoding", "").lower() != "binary":
         raise faults.payload("", "Each operation needs 'Content-Type: application/http' and 'Content-Transfer-Encoding: binary'.")
-    head, separator, body = part.content.partition(b"\r\n\r\n")
+    content = part.content if b"\r\n\r\n" in part.content else part.content + b"\r\n"
+    head, separator, body = content.partition(b"\r\n\r\n")
     line, _, rest = head.partition(b"\r\n")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None or not separator:

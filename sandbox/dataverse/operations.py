@@ -1,5 +1,6 @@
 """Routes an operation to what it addresses: functions, collections, rows, properties, references (dataverse.md 2-5)."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,21 +9,21 @@ from urllib.parse import unquote
 from sandbox.dataverse import addresses, faults, functions
 from sandbox.dataverse.addresses import RowKey, Segment
 from sandbox.dataverse.bulk import BULK_MESSAGES, run_bulk
-from sandbox.dataverse.definitions import Table
+from sandbox.dataverse.database import quoted
+from sandbox.dataverse.definitions import Column, Table, collections
 from sandbox.dataverse.delta import ChangeReader
 from sandbox.dataverse.entity_definitions import answer_definitions
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.messages import Operation, Reply, error_reply, json_reply
 from sandbox.dataverse.organization import Organization
 from sandbox.dataverse.privileges import check_privilege
-from sandbox.dataverse.queries import read_query
+from sandbox.dataverse.queries import read_cookie, read_query
 from sandbox.dataverse.reads import Reader
 from sandbox.dataverse.rendering import etag
 from sandbox.dataverse.values import decode
-from sandbox.dataverse.writes import Writer
+from sandbox.dataverse.writes import Writer, writer_for
 
 MAX_URL = 32_768
-MAX_URL_IN_BATCH = 65_536
 _VERBS = {"GET": "Read", "POST": "Create", "PATCH": "Write", "PUT": "Write", "DELETE": "Delete"}
 _MESSAGE_PREFIX = "Microsoft.Dynamics.CRM."
 
@@ -72,7 +73,7 @@ class _Target:
 
     @property
     def writer(self) -> Writer:
-        return Writer(self.organization, self.operation.user_id, self.operation.normalisation)
+        return writer_for(self.organization, self.operation)
 
     @property
     def reader(self) -> Reader:
@@ -102,13 +103,18 @@ class _Target:
         token = query.get("$skiptoken") or ""
         if query.get("$deltatoken"):
             body = ChangeReader(reader, self.operation.repeated_delta).follow(self.table, query)
-        elif 'istracking="True"' in token:
+        elif 'istracking="True"' in token and self._still_tracked(token):
             body = ChangeReader(reader, self.operation.repeated_delta).continue_changes(self.table, query)
         elif reader.preferences.track_changes:
             body = ChangeReader(reader).start(self.table, query)
         else:
             body = reader.page(self.table, query)
         return json_reply(body, reader.preferences)
+
+    def _still_tracked(self, token: str) -> bool:
+        """Tell whether a nextLink goes on with tracking: without `Prefer` a first read may lose it (dataverse.md 14)."""
+        carried = self.organization.switches.current.tracked_next_links == "carry"
+        return carried or self.operation.preferences().track_changes or "since" in read_cookie(token).state
 
     def _count(self) -> Reply:
         query = read_query(self.operation.query)
@@ -159,7 +165,8 @@ class _Target:
         if found is None:
             raise faults.missing_row(self.table.name, row_id)
         plain = not reader.preferences.annotations and not query.get("$expand")
-        if plain and self.operation.header("if-none-match") == etag(found[1]):
+        versioned = self.table.name not in self.organization.switches.current.unversioned_tables
+        if plain and versioned and self.operation.header("if-none-match") == etag(found[1]):
             return Reply(304, {"ETag": etag(found[1])})
         reply = json_reply(found[0], reader.preferences)
         return Reply(200, {**reply.headers, "ETag": etag(found[1])}, reply.body)
@@ -188,12 +195,19 @@ class _Target:
         wanted = self.operation.header("if-match")
         if wanted is None or wanted == "*":
             return
+        if self.table.name in self.organization.switches.current.unversioned_tables:
+            raise Fault(400, "0x8006088D", f"Optimistic concurrency isn't enabled for entity type {self.table.name}.")
+        if not re.fullmatch(r'(W/)?"\d+"', wanted):
+            raise Fault(400, "0x80060883", "The RowVersion property must be provided when the version has to match.")
         row = self.organization.database.get(self.table, row_id)
         if row is None or wanted.removeprefix("W/") != etag(row).removeprefix("W/"):
             raise faults.stale_version()
 
     def _part(self, row_id: str, rest: Sequence[Segment]) -> Reply:
         name = rest[0].name
+        collected = collections(self.organization.tables, self.table).get(name)
+        if collected is not None:
+            return self._collected(row_id, rest, *collected)
         navigates = name in self.table.by_navigation
         match [segment.name for segment in rest[1:]], self.operation.method:
             case ["$ref"], ("PUT" | "DELETE") if navigates:
@@ -205,6 +219,42 @@ class _Target:
         if navigates or name in self.table.by_wire_name:
             raise _not_allowed(self.operation)
         raise faults.unknown_segment(name)
+
+    def _collected(self, row_id: str, rest: Sequence[Segment], other: Table, column: Column) -> Reply:
+        """Read, add to or take from the rows that refer to a row (dataverse.md 5)."""
+        target = _Target(self.organization, self.operation, other)
+        match [segment.name for segment in rest[1:]], self.operation.method:
+            case [], "GET" if rest[0].key is None:
+                reader = self.reader
+                body = reader.page(other, read_query(self.operation.query), f"{quoted(column.name)} = ?", (row_id,))
+                return json_reply(body, reader.preferences)
+            case ["$ref"], "POST" if rest[0].key is None:
+                return target.refer_to(self._given_key(other), column, self.table.name, row_id)
+            case ["$ref"], "DELETE":
+                key = self._given_key(other) if rest[0].key is None else addresses.read_key(self.organization, other, rest[0].key)
+                return target.refer_to(key, column, self.table.name, row_id, take_away=True)
+            case _:
+                raise _not_allowed(self.operation)
+
+    def _given_key(self, other: Table) -> RowKey:
+        """Read which row a reference names: in the body, or in ``$id`` when one is taken away."""
+        given = read_query(self.operation.query).get("$id")
+        text = given or str(self.operation.json(self.table.entity_set).get("@odata.id"))
+        segments = addresses.split_path(unquote(addresses.API_ROOT.sub("", text).lstrip("/")))
+        if len(segments) != 1 or segments[0].name != other.entity_set or segments[0].key is None:
+            raise faults.payload(self.table.entity_set, f"Microsoft.OData.ODataException: Invalid URI: '{text}' addresses no row.")
+        return addresses.read_key(self.organization, other, segments[0].key)
+
+    def refer_to(self, key: RowKey, column: Column, table: str, row_id: str, *, take_away: bool = False) -> Reply:
+        """Let a row of this table refer to another one, or to nothing if it refers to that one."""
+        own_id = addresses.find(self.organization, self.table, key)
+        if own_id is None:
+            raise addresses.missing(self.table, key)
+        row = self.writer.existing(self.table, own_id)
+        if take_away and row.get(column.name) != row_id:
+            raise faults.missing_row(self.table.name, own_id)
+        self.writer.change(self.table, row, dict.fromkeys(column.stored) if take_away else column.reference(table, row_id))
+        return Reply(204, writes=1)
 
     def _update(self, row_id: str, body: Mapping[str, Any]) -> Reply:
         self._check_version(row_id)

@@ -1,7 +1,7 @@
 """One organisation: its tables, rows, settings and clock, and the rows every new organisation is born with."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,8 @@ class Organization:
     tables: dict[str, Table] = field(default_factory=load_tables)
     visible_at: dict[tuple[str, str], float] = field(default_factory=dict)
     valid_tokens_from: float = 0.0
+    outdated: dict[str, list[tuple[float, Table, bool]]] = field(default_factory=dict)
+    """When each change of a table was, what it was before, and whether it was tracked: caches show that for a while."""
     restores: list[tuple[float, int]] = field(default_factory=list)
     """When a backup was brought back, and the row version that it ends with."""
 
@@ -54,17 +56,30 @@ class Organization:
 
     def redefine(self, table: Table) -> None:
         """Put a table with other custom columns or keys in place of the old one, and keep them with the rows."""
+        self.outdate(self.tables[table.name])
         self.tables[table.name] = table
         custom = [asdict(column) for column in table.columns.values() if column.custom]
         definition = json.dumps({"columns": custom, "keys": [asdict(key) for key in table.keys]})
         self.database.query("INSERT OR REPLACE INTO _definition VALUES (?, ?)", [table.name, definition])
+
+    def outdate(self, table: Table) -> None:
+        """Remember that a table was so until now."""
+        tracked = table.name in self.switches.current.tracked_tables
+        self.outdated.setdefault(table.name, []).append((self.now(), table, tracked))
+
+    def shown(self, table: Table, *, fresh: bool) -> tuple[Table, bool]:
+        """Return a table, and whether it is tracked, as the metadata cache shows it (dataverse.md 2)."""
+        since = self.now() - self.switches.current.metadata_lag_seconds
+        changes = () if fresh else self.outdated.get(table.name, ())
+        late = ((before, tracked) for changed_at, before, tracked in changes if changed_at > since)
+        return next(late, (table, table.name in self.switches.current.tracked_tables))
 
     def restore_definitions(self) -> None:
         """Take up the custom columns and keys as they were at the end of an earlier run on the same file."""
         for name, text in self.database.query("SELECT entity, definition FROM _definition"):
             kept, table = json.loads(text), self.tables[name]
             shipped = {name: column for name, column in table.columns.items() if not column.custom}
-            columns = {raw["name"]: table.columns.get(raw["name"]) or Column(**raw) for raw in kept["columns"]}
+            columns = {raw["name"]: table.columns.get(raw["name"]) or _restored(raw) for raw in kept["columns"]}
             keys = tuple(Key(**{**raw, "columns": tuple(raw["columns"])}) for raw in kept["keys"])
             self.tables[name] = replace(table, columns={**shipped, **columns}, keys=keys)
 
@@ -92,6 +107,10 @@ class Organization:
     def currency(self, currency_id: str) -> Row | None:
         """Return a currency row."""
         return self.database.get(self.tables["transactioncurrency"], currency_id)
+
+
+def _restored(raw: Mapping[str, Any]) -> Column:
+    return Column(**{**raw, "options": {int(value): label for value, label in raw["options"].items()}})
 
 
 def open_organization(path: str, settings: Settings, client_id: str, clock: Clock) -> Organization:

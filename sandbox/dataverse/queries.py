@@ -14,8 +14,10 @@ from sandbox.dataverse.faults import Fault
 
 MAX_PAGE = 5_000
 _KNOWN = frozenset(
-    {"$select", "$filter", "$orderby", "$expand", "$top", "$count", "$skiptoken", "$deltatoken", "tag", "$apply"},
+    {"$select", "$filter", "$orderby", "$expand", "$top", "$count", "$skiptoken", "$deltatoken", "$id", "tag", "$apply"},
 )
+_UNSERVED = frozenset({"fetchXml", "sql", "savedQuery", "userQuery"})
+"""Other ways to ask, which a real server knows: left out silently they would be answered with every row."""
 _COOKIE = re.compile(
     r'<cookie pagenumber="(?P<page>\d+)" pagingcookie="(?P<cookie>[^"]*)" istracking="(?P<tracking>True|False)" />',
 )
@@ -99,6 +101,8 @@ def read_query(raw: str) -> Query:
         if name.startswith("@"):
             aliases[name] = unquote_plus(value)
             continue
+        if name in _UNSERVED:
+            raise Fault(501, "0x80040203", f"The query parameter '{name}' is not served by this organisation.")
         if name == "$skip":
             raise faults.odata("Skip Clause is not supported in CRM")
         if name.startswith("$") and name not in _KNOWN:

@@ -73,11 +73,12 @@ class Reader:
         changed = row.get("modifiedon")
         return changed is None or str(changed) >= stamp(self.organization.now() - self.staleness.seconds)
 
-    def page(self, table: Table, query: Query) -> dict[str, Any]:
-        """Return one page of a collection with its nextLink (dataverse.md 3)."""
+    def page(self, table: Table, query: Query, only: str = "1", only_values: Sequence[Stored] = ()) -> dict[str, Any]:
+        """Return one page of a collection with its nextLink (dataverse.md 3); `only` is a condition of the address itself."""
         shape = read_shape(self.organization, table, query.get("$select"), query.get("$expand"))
         compiler = Compiler(self.organization, table, query.aliases)
         where = compiler.compile(query.get("$filter") or "") if query.get("$filter") else "1"
+        where, bound = f"({where}) AND {only}", [*compiler.values, *only_values]
         sorts = self._sorts(table, query.get("$orderby"))
         top = self._top(query)
         size = self.preferences.page_size or min(top or MAX_PAGE, MAX_PAGE)
@@ -87,14 +88,14 @@ class Reader:
             table,
             shape,
             where=where,
-            bound=compiler.values,
+            bound=bound,
             sorts=sorts,
             last=cookie.state.get("last"),
             limit=size + 1,
         )
         body = self.head(table, shape, "")
         if query.get("$count") == "true":
-            body |= self._totals(table, where, compiler.values)
+            body |= self._totals(table, where, bound)
         shown = self.seen(table, found[:size])
         body["value"] = Renderer(self.organization, self.root, self.preferences).rows(shape, shown)
         if len(found) > size and not (top and self.preferences.page_size is None):

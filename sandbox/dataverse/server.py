@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sandbox.chaos import Chaos, fired
+from sandbox.chaos import Chaos, fired, html_page
 from sandbox.control import Clock, Counts, Panel, control_route, controlled
 from sandbox.control_estate import estate_routes
 from sandbox.dataverse.addresses import API_ROOT
@@ -24,7 +24,7 @@ from sandbox.dataverse.operations import MAX_URL, perform
 from sandbox.dataverse.organization import DEFAULT_CLIENT_ID, Organization, open_organization
 from sandbox.dataverse.reads import Staleness
 from sandbox.dataverse.switches import Settings
-from sandbox.dataverse.tokens import authenticate, revoke_all
+from sandbox.dataverse.tokens import authenticate, impersonated, plain_host, revoke_all
 from sandbox.dataverse.values import to_json
 from sandbox.dataverse.writes import Normalisation
 from sandbox.serve import AsgiApp, Receive, Scope, Send
@@ -36,7 +36,15 @@ _TROUBLES: Mapping[str, tuple[str, str]] = {
     "deadlock": ("0x80044150", _DEADLOCK),
     "sql_timeout": ("0x80044151", "SQL timeout expired."),
     "concurrency": ("0x80072326", "Number of concurrent requests exceeded the limit of 52."),
+    "workers": ("0x80072324", "Too many concurrent requests detected."),
+    "too_many": ("0x8005F103", "Too many requests."),
+    "customization": ("0x80071154", "Cannot start another operation because another one is running at this moment."),
+    "crash": ("0x80040224", "An unexpected error occurred from ISV code."),
     "time": ("0x80072321", "Combined execution time of incoming requests exceeded limit of 1,200,000 milliseconds."),
+}
+_ADMIN_MODE = {
+    "privilege": Fault(403, "0x80040220", "The organization is in administration mode; only administrators can access it."),
+    "disabled": Fault(403, "0x8004A104", "The CRM organization you are attempting to access is currently disabled."),
 }
 _BY_STATUS: Mapping[int, tuple[str, str]] = {
     401: ("0x80072560", "The token is not valid."),
@@ -64,8 +72,8 @@ class Front:
             reply = await self._answer(request, body, headers)
         except Fault as fault:
             reply = error_reply(fault)
-        if reply.status == 401:
-            reply = Reply(401, reply.headers)  # an unauthenticated caller gets no body (dataverse.md 1)
+        if reply.status == 401 and self.organization.switches.current.unauthorized_body == "empty":
+            reply = Reply(401, reply.headers)
         self.counts.wrote(reply.writes)
         if fired(scope, "insert_then_fail") and reply.status < 400:
             reply = error_reply(_UNEXPECTED)
@@ -81,14 +89,17 @@ class Front:
         if len(body) > self.organization.switches.current.largest_body:
             raise Fault(413, "0x0", f"The request body has {len(body)} bytes, more than this server takes.")
         user_id = authenticate(self.organization, request.headers.get("authorization"), origin, self.token_key)
-        if fired(request.scope, "admin_mode"):
-            message = "The organization is in administration mode; only administrators can access it."
-            raise Fault(403, "0x80040220", message)
         settings = self.organization.switches.current
+        if fired(request.scope, "admin_mode"):
+            if settings.admin_mode_answer == "bare":
+                return Reply(403, {"Content-Type": "text/html"}, html_page(403))
+            raise _ADMIN_MODE[settings.admin_mode_answer]
+        user_id = impersonated(self.organization, user_id, request.headers)
         server = self.limits.server(request.cookies.get("ARRAffinity"), settings)
         if "ARRAffinity" not in request.cookies:
             headers["Set-Cookie"] = f"ARRAffinity={server};Path=/;HttpOnly"
-        operation = self._operation(request, raw_path[api.end() :], f"{origin}{api[0].rstrip('/')}", user_id, body)
+        shown = plain_host(origin) if settings.link_host == "plain" else origin
+        operation = self._operation(request, raw_path[api.end() :], f"{shown}{api[0].rstrip('/')}", user_id, body)
         try:
             return await self._limited(request, operation, server)
         finally:

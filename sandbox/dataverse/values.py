@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 from sandbox.dataverse import faults
-from sandbox.dataverse.definitions import CHOICES, TEXTS, Column, Table
+from sandbox.dataverse.definitions import CHOICES, MULTI, TEXTS, Column, Table
 from sandbox.dataverse.faults import Fault
 
 Stored = str | int | float | None
@@ -23,6 +23,7 @@ EDM_TYPES: Mapping[str, str] = {
     "Integer": "Edm.Int32",
     "BigInt": "Edm.Int64",
     "Picklist": "Edm.Int32",
+    MULTI: "Edm.String",
     "State": "Edm.Int32",
     "Status": "Edm.Int32",
     "Boolean": "Edm.Boolean",
@@ -39,6 +40,7 @@ EDM_TYPES: Mapping[str, str] = {
 
 _MONEY = 10_000
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?")
+_MOST_CHOICES = 150
 _INT32 = 2_147_483_647
 
 
@@ -104,6 +106,8 @@ def encode(table: Table, column: Column, value: object) -> Stored:
         raise faults.bad_literal(table.entity_set, shown, edm)
     if column.type in TEXTS:
         return _checked_text(table, column, str(stored))
+    if column.type == MULTI:
+        return _checked_choices(table, column, str(stored))
     if column.type in CHOICES:
         return _checked_choice(table, column, int(str(stored)))
     if isinstance(stored, Decimal):
@@ -163,6 +167,14 @@ def _checked_choice(table: Table, column: Column, value: int) -> int:
     return value
 
 
+def _checked_choices(table: Table, column: Column, text: str) -> str | None:
+    """Read several choices as one text, ``1,9``; blanks are tolerated, 150 is the most (dataverse.md 9)."""
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    if not all(re.fullmatch(r"\d+", word) for word in words) or len(words) > _MOST_CHOICES:
+        raise faults.bad_literal(table.entity_set, text, "Edm.String")
+    return ",".join(str(_checked_choice(table, column, int(word))) for word in dict.fromkeys(words)) or None
+
+
 def _checked_decimal(table: Table, column: Column, value: Decimal) -> Stored:
     _check_range(table, column, value, "0x80044330")
     rounded = round(value, column.precision if column.precision is not None else 2)
@@ -216,6 +228,7 @@ def _format_number(column: Column, stored: str | float, _symbol: str) -> str:
 
 _WRITERS: Mapping[str, Callable[[Column, str | float, str], str]] = {
     **dict.fromkeys(CHOICES, lambda column, stored, _: column.options.get(int(stored), str(stored))),
+    MULTI: lambda column, stored, _: "; ".join(column.options.get(int(word), word) for word in str(stored).split(",")),
     "Boolean": lambda _column, stored, _symbol: "Yes" if stored else "No",
     "Money": lambda _column, stored, symbol: f"{symbol}{from_money(int(stored)):,.2f}",
     "Integer": lambda _column, stored, _symbol: f"{int(stored):,}",

@@ -1,13 +1,13 @@
 """Creates, updates and deletes rows, by the Web API's rules or as a user of the model-driven app (dataverse.md 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sandbox.dataverse import faults, rules
 from sandbox.dataverse.bodies import BodyReader, Mode
 from sandbox.dataverse.database import Row, quoted
-from sandbox.dataverse.definitions import Table
+from sandbox.dataverse.definitions import Table, collections
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.organization import Organization
 from sandbox.dataverse.values import new_id
@@ -32,6 +32,27 @@ class Normalisation:
                 return text.upper()
 
 
+class Caller(Protocol):
+    """What a write has to know of the operation it belongs to."""
+
+    @property
+    def user_id(self) -> str:
+        """Return the user in whose name it is done."""
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """Return what the server changes of its own accord."""
+
+    def header(self, name: str) -> str | None:
+        """Return a header's value."""
+
+
+def writer_for(organization: Organization, operation: Caller) -> "Writer":
+    """Make the writer of an operation; duplicate rules are felt only by those who ask for them (dataverse.md 2)."""
+    detects = (operation.header("mscrm.suppressduplicatedetection") or "").lower() == "false"
+    return Writer(organization, operation.user_id, operation.normalisation, detects_duplicates=detects)
+
+
 @dataclass(frozen=True)
 class Writer:
     """Writes for one user; every method runs in a transaction of its own or a savepoint of the caller's."""
@@ -39,6 +60,7 @@ class Writer:
     organization: Organization
     user_id: str
     normalisation: Normalisation | None = None
+    detects_duplicates: bool = False
 
     def _read(self, table: Table, mode: Mode, body: Mapping[str, Any]) -> Row:
         changes = BodyReader(self.organization, table, mode, self.create).read(body)
@@ -52,17 +74,35 @@ class Writer:
     def create(self, table: Table, body: Mapping[str, Any], key_values: Row | None = None) -> str:
         """Create a row and return its id; `key_values` come from the URL of an upsert, the body's win over them."""
         with self.organization.database.transaction():
-            return self.insert(table, {**(key_values or {}), **self._read(table, "create", body)})
+            children = {name: rows for name, rows in body.items() if isinstance(rows, list)}
+            own = {name: value for name, value in body.items() if name not in children}
+            row_id = self.insert(table, {**(key_values or {}), **self._read(table, "create", own)})
+            for name, rows in children.items():
+                self._create_children(table, row_id, name, rows)
+            return row_id
+
+    def _create_children(self, table: Table, row_id: str, name: str, rows: Sequence[Any]) -> None:
+        """Create the rows nested in a collection-valued navigation property, each referring to the new row (dataverse.md 5)."""
+        found = collections(self.organization.tables, table).get(name)
+        if found is None or not all(isinstance(row, dict) for row in rows):
+            raise faults.invalid_property(table.entity_set, table.name, name)
+        other, column = found
+        reference = column.reference(table.name, row_id)
+        for row in rows:
+            self.create(other, row, reference)
 
     def insert(self, table: Table, changes: Row) -> str:
         """Insert a row from stored values, with all that follows from them."""
         database = self.organization.database
         row_id = str(changes.get(table.primary_id) or new_id())
         changes[table.primary_id] = row_id
+        if row_id in self.organization.switches.current.crashing_ids:
+            raise Fault(500, "0x80040224", "An unexpected error occurred from ISV code.")
         if database.get(table, row_id) is not None:
             raise Fault(412, "0x80040237", "Cannot insert duplicate key.")
         rules.complete(self.organization, table, None, changes)
         rules.stamp_row(self.organization, table, self.user_id, changes, created=True)
+        self._check_rules(table, row_id, changes)
         self._check_keys(table, row_id, changes)
         database.insert(table, changes)
         return row_id
@@ -78,6 +118,7 @@ class Writer:
         """Save changes in stored form, with all that follows from them; equal values make a new version as well."""
         rules.complete(self.organization, table, before, changes)
         rules.stamp_row(self.organization, table, self.user_id, changes, created=False)
+        self._check_rules(table, str(before[table.primary_id]), {**before, **changes})
         self._check_keys(table, str(before[table.primary_id]), {**before, **changes}, changed=frozenset(changes))
         self.organization.database.update(table, before, changes)
 
@@ -111,6 +152,14 @@ class Writer:
             sql = f"SELECT * FROM {quoted(other.name)} WHERE {quoted(column.name)} = ?"
             for child in database.query(sql, [row_id]):
                 database.update(other, dict(child), dict.fromkeys(column.stored))
+
+    def _check_rules(self, table: Table, row_id: str, row: Row) -> None:
+        names = self.organization.switches.current.duplicate_rules.get(table.name, ())
+        compared = {name: row.get(name) for name in names}
+        if not self.detects_duplicates or not compared or None in compared.values():
+            return
+        if any(other[table.primary_id] != row_id for other in self.organization.database.find_by_values(table, compared)):
+            raise Fault(412, "0x80040333", "A record was not created or updated because a duplicate of the current record already exists.")
 
     def _check_keys(self, table: Table, row_id: str, row: Row, changed: frozenset[str] | None = None) -> None:
         for key in table.keys:

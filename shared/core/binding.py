@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from shared.core.records import Side, Stamp
 
@@ -17,9 +18,8 @@ class BindingState(StrEnum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True)
-class FieldState:
-    """What is known of one mapped field of one record; fingerprints only, never values.
+class FieldState(NamedTuple):
+    """What is known of one mapped field of one record; fingerprints only, never values. A tuple, as each record comes with dozens.
 
     `creatio` and `dynamics` are the bases, each over its own side's value. `sent` is the fingerprint of a value sent to `sent_to`
     whose arrival is not confirmed yet, `sent_source` that of the source value it was made from, `sent_over` that of the target's

@@ -18,13 +18,13 @@ often without a person's edit is not written again: it is a conflict (law 14).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from shared.core.binding import FieldState
 from shared.core.mapping import AnyRow
-from shared.core.records import Side, Value, is_empty
+from shared.core.records import SIDES, Side, Value, is_empty
 from shared.core.rules import Converted, State, same
 
 MOST_WRITES = 5
@@ -52,8 +52,7 @@ class Standing(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
-class Face:
+class Face(NamedTuple):
     """One side of a field: its value, its fingerprint under the present key and under the state's key, its value in the other's terms."""
 
     value: Value
@@ -64,8 +63,7 @@ class Face:
     changed_by_us: bool
 
 
-@dataclass(frozen=True)
-class FieldDecision:
+class FieldDecision(NamedTuple):
     """What to do with one field. `state` is what the ledger keeps when nothing is written (None: leave it as it is)."""
 
     row: AnyRow
@@ -81,8 +79,7 @@ class FieldDecision:
     waits_for: tuple[str, Side, str] | None = None
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """One field to decide: the row with its owner, its hash and the present key id, what is known, and both faces."""
 
     row: AnyRow
@@ -109,10 +106,10 @@ def decide(question: Question) -> FieldDecision:
 
 def _merged(question: Question) -> FieldDecision:
     state, override = _confirmed(question)
-    standing = {side: override.get(side) or _standing(question, state, side) for side in Side}
+    standing = {side: override.get(side) or _standing(question, state, side) for side in SIDES}
     if Standing.UNKNOWN in standing.values():
         return _without_base(question, state)
-    changed = [side for side in Side if standing[side] is Standing.CHANGED]
+    changed = [side for side in SIDES if standing[side] is Standing.CHANGED]
     if not changed:
         if state is not None and state.pending and state.sent_to is not None:
             return _write(question, state, state.sent_to)
@@ -148,8 +145,7 @@ def intended(question: Question, state: FieldState | None, to: Side, sent: str) 
     `sent` must be under it too.
     """
     old = state or FieldState(question.row_hash, question.key_id)
-    return replace(
-        old,
+    return old._replace(
         row_hash=question.row_hash,
         sent=sent,
         sent_to=to,
@@ -175,7 +171,7 @@ def _recent_writes(state: FieldState | None, at: datetime | None) -> int:
 
 def cleared(state: FieldState) -> FieldState:
     """Return the state without its unconfirmed write."""
-    return replace(state, sent=None, sent_to=None, sent_source=None, sent_over=None)
+    return state._replace(sent=None, sent_to=None, sent_source=None, sent_over=None)
 
 
 def _not_done(state: FieldState) -> FieldState:
@@ -184,7 +180,7 @@ def _not_done(state: FieldState) -> FieldState:
     if state.sent_to is not None and state.sent is not None:
         one = (state.sent_to, state.sent, state.sent_source or "")
         doubtful = (*(other for other in doubtful if other != one), one)[-_MOST_DOUBTFUL:]
-    return replace(cleared(state), earlier=doubtful, sent_to=state.sent_to if state.pending else None)
+    return cleared(state)._replace(earlier=doubtful, sent_to=state.sent_to if state.pending else None)
 
 
 def joined_hash(row_hash: str, since: str) -> str:
@@ -230,7 +226,7 @@ def _done_late(question: Question, state: FieldState) -> tuple[FieldState, dict[
         face = question.face(side)
         if face.stored_print == sent and face.changed_by_us and state.base(side) != sent:
             bases = {side: sent, side.other: source or None}
-            found = replace(cleared(state), creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], pending=False)
+            found = cleared(state)._replace(creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], pending=False)
             return found, {side: Standing.UNCHANGED}
     return None
 
@@ -238,7 +234,7 @@ def _done_late(question: Question, state: FieldState) -> tuple[FieldState, dict[
 def _with_bases(state: FieldState, target_base: str) -> FieldState:
     assert state.sent_to is not None  # noqa: S101 - only called for an open write
     bases = {state.sent_to: target_base, state.sent_to.other: state.sent_source}
-    return replace(cleared(state), creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], pending=False)
+    return cleared(state)._replace(creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], pending=False)
 
 
 def _renewed(question: Question, state: FieldState | None) -> FieldState | None:
@@ -254,7 +250,7 @@ def _renewed(question: Question, state: FieldState | None) -> FieldState | None:
 
 
 def _equal(question: Question) -> bool:
-    for side in Side:
+    for side in SIDES:
         convert = question.face(side).convert
         if convert is None:
             continue
@@ -283,7 +279,7 @@ def _without_base(question: Question, state: FieldState | None) -> FieldDecision
         if not carries and not is_empty(question.face(row.source.other).value):
             return FieldDecision(row, Action.NOTHING, settled(question, state))
         return _write(question, state, row.source.other)
-    empty = [side for side in Side if is_empty(question.face(side).value)]
+    empty = [side for side in SIDES if is_empty(question.face(side).value)]
     if len(empty) == 1:
         return _write(question, state, empty[0])
     return _by_owner(question, state)
@@ -335,5 +331,5 @@ def _pending(question: Question, state: FieldState | None, to: Side) -> FieldSta
     """Return the state of a reference that waits: without bases the present values are, so that only a later edit is a change (law 9)."""
     old = state or FieldState(question.row_hash, question.key_id)
     if old.creatio is None or old.dynamics is None:
-        old = replace(old, creatio=question.creatio.stored_print, dynamics=question.dynamics.stored_print)
-    return replace(old, pending=True, sent_to=to)
+        old = old._replace(creatio=question.creatio.stored_print, dynamics=question.dynamics.stored_print)
+    return old._replace(pending=True, sent_to=to)

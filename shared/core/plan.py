@@ -4,7 +4,7 @@ A plan is data. `plan_record` merges a bound record, `plan_create` prepares a ne
 `recorded` the binding after it, `refused` the binding after the target said no.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -12,10 +12,10 @@ from functools import cached_property, partial
 from typing import TypeAlias
 
 from shared.core.binding import Binding, BindingState, FieldState
-from shared.core.fingerprint import Keyring, RecordPrinter
+from shared.core.fingerprint import Keyring, RecordPrinter, framed_name
 from shared.core.mapping import AnyRow, Mapping, MappingSet, ReferenceRow
 from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended, joined_hash, tally
-from shared.core.records import Row, Side, Stamp, Value, is_empty
+from shared.core.records import SIDES, Row, Side, Stamp, Value, is_empty
 from shared.core.rules import Context, State, convert, same
 
 
@@ -48,8 +48,13 @@ class Desk:
 
     @cached_property
     def lanes(self) -> tuple["Lane", ...]:
-        """Return what the plan of every record asks of the rows, worked out once."""
-        return tuple(Lane.of(row, self.hashes[row.key]) for row in self.rows)
+        """Return the rows with what the plan of every record asks of them, worked out once."""
+        return tuple(Lane(row, row.key, self.hashes[row.key]) for row in self.rows)
+
+    @cached_property
+    def edges(self) -> dict[Side, "Edge"]:
+        """Return both sides of the lanes, worked out once."""
+        return {side: Edge.of(self.rows, side) for side in SIDES}
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -59,31 +64,34 @@ class Desk:
 
 @dataclass(frozen=True)
 class Lane:
-    """One row with its columns and the names its fingerprints go by, side by side."""
+    """One row of a desk, with its name in bindings and its hash."""
 
     row: AnyRow
     key: str
     row_hash: str
-    creatio_name: str
-    dynamics_name: str
-    creatio_column: str | None
-    """The one column of a side, None where it has none or joins several."""
-    dynamics_column: str | None
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One side of a desk's lanes, in their order: where their values stand and the names that their fingerprints go by."""
+
+    side: Side
+    rows: Sequence[AnyRow]
+    columns: tuple[str | None, ...]
+    """The one column of each row, None where it has none or joins several."""
+    names: tuple[bytes, ...]
 
     @classmethod
-    def of(cls, row: AnyRow, row_hash: str) -> "Lane":
-        """Return the lane of a row."""
-        single = {side: None if row.is_joined(side) or not row.columns(side) else row.columns(side)[0] for side in Side}
-        names = (_printed_name(row, Side.CREATIO), _printed_name(row, Side.DYNAMICS))
-        return cls(row, row.key, row_hash, *names, single[Side.CREATIO], single[Side.DYNAMICS])
+    def of(cls, rows: Sequence[AnyRow], side: Side) -> "Edge":
+        """Return the edge of rows."""
+        columns = tuple(None if row.is_joined(side) or not row.columns(side) else row.columns(side)[0] for row in rows)
+        return cls(side, rows, columns, tuple(framed_name(_printed_name(row, side)) for row in rows))
 
-    def creatio_value(self, record: Row) -> Value:
-        """Return the row's value on the Creatio side."""
-        return record.values.get(self.creatio_column) if self.creatio_column else value_on(self.row, Side.CREATIO, record)
-
-    def dynamics_value(self, record: Row) -> Value:
-        """Return the row's value on the Dynamics side."""
-        return record.values.get(self.dynamics_column) if self.dynamics_column else value_on(self.row, Side.DYNAMICS, record)
+    def values(self, record: Row) -> list[Value]:
+        """Return the values of a record, a row each."""
+        get = record.values.get
+        pairs = zip(self.columns, self.rows, strict=True)
+        return [get(column) if column is not None else value_on(row, self.side, record) for column, row in pairs]
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,11 @@ class RecordPlan:
     """True when a write was left out because the direction is switched off or the record is out of its scope."""
     repairs: MappingOf[str, Value] = field(default_factory=dict)
     """Creatio values that our own write covered and that win after all: written back (law 8)."""
+
+    @cached_property
+    def printers(self) -> "Printers":
+        """Return what makes the record's fingerprints."""
+        return _printers(self.desk, self.binding)
 
     def fields_to(self, side: Side) -> dict[str, Value]:
         """Return the fields to write on a side: row key to value."""
@@ -135,10 +148,10 @@ def value_on(row: AnyRow, side: Side, record: Row | None) -> Value:
     """Return a row's value on one side of a record; a tuple where the side joins several columns."""
     if record is None:
         return None
-    parts = tuple(record.values.get(column) for column in row.columns(side))
+    columns = row.columns(side)
     if row.is_joined(side):
-        return tuple(part for part in parts if not isinstance(part, tuple))
-    return parts[0] if parts else None
+        return tuple(part for part in map(record.values.get, columns) if not isinstance(part, tuple))
+    return record.values.get(columns[0]) if columns else None
 
 
 class Printers:
@@ -190,9 +203,8 @@ def plan_record(
     closed = {side for side in Side if side in desk.closed or not in_scope(desk.mapping, side.other, rows[side.other], desk.context)}
     withheld = False
     for lane, values, prints in _out_of_step(desk, printers, binding, rows, covered):
-        question = _question(desk, printers, binding, rows, lane, values, prints)
-        if leading:
-            question = replace(question, leading=leading.get(lane.key) or leading.get(""))
+        leader = (leading.get(lane.key) or leading.get("")) if leading else None
+        question = _question(desk, printers, binding, rows, lane, values, prints, leader)
         questions[lane.key] = question
         decision = decide(question)
         if decision.action is Action.WRITE and decision.to in closed:
@@ -214,60 +226,69 @@ def _out_of_step(
 
     Nearly every field of every record read is in step, so this loop is most of what the core does: it makes nothing it can do without.
     """
-    key_id = desk.keyring.current
-    creatio, dynamics = rows[Side.CREATIO], rows[Side.DYNAMICS]
-    print_here, print_there = printers.of(Side.CREATIO, key_id).print, printers.of(Side.DYNAMICS, key_id).print
-    for lane in desk.lanes:
-        here = covered[lane.key] if lane.key in covered else lane.creatio_value(creatio)
-        there = lane.dynamics_value(dynamics)
-        printed_here, printed_there = print_here(lane.creatio_name, here), print_there(lane.dynamics_name, there)
-        state = binding.fields.get(lane.key)
+    key_id, states = desk.keyring.current, binding.fields
+    here, there = (desk.edges[side].values(rows[side]) for side in SIDES)
+    if covered:
+        here = [covered.get(lane.key, value) for lane, value in zip(desk.lanes, here, strict=True)]
+    printed_here, printed_there = (
+        printers.of(side, key_id).print_all(desk.edges[side].names, values) for side, values in zip(SIDES, (here, there), strict=True)
+    )
+    for number, lane in enumerate(desk.lanes):
+        state, print_here, print_there = states.get(lane.key), printed_here[number], printed_there[number]
         if (
             state is not None
+            and state.creatio == print_here
+            and state.dynamics == print_there
+            and state.row_hash == lane.row_hash
+            and state.key_id == key_id
             and state.sent is None
             and state.refused is None
             and not state.pending
-            and (state.row_hash, state.key_id) == (lane.row_hash, key_id)
-            and (state.creatio, state.dynamics) == (printed_here, printed_there)
             and lane.key not in covered
         ):
             continue
-        yield lane, {Side.CREATIO: here, Side.DYNAMICS: there}, {Side.CREATIO: printed_here, Side.DYNAMICS: printed_there}
+        values = {Side.CREATIO: here[number], Side.DYNAMICS: there[number]}
+        yield lane, values, {Side.CREATIO: print_here, Side.DYNAMICS: print_there}
 
 
 def _question(
-    desk: Desk, printers: Printers, binding: Binding, rows: MappingOf[Side, Row], lane: Lane, values: _Both, prints: _Prints
+    desk: Desk,
+    printers: Printers,
+    binding: Binding,
+    rows: MappingOf[Side, Row],
+    lane: Lane,
+    values: _Both,
+    prints: _Prints,
+    leading: Side | None,
 ) -> Question:
     row, key_id = lane.row, desk.keyring.current
     state = binding.fields.get(lane.key)
     stored = prints
     if state is not None and state.key_id != key_id:
-        stored = {side: printers.print(side, state.key_id, row, values[side]) for side in Side}
-    faces = {
-        side: Face(
+        stored = {side: printers.print(side, state.key_id, row, values[side]) for side in SIDES}
+    creatio, dynamics = (
+        Face(
             values[side],
             prints[side],
             stored[side],
             partial(convert, row, side, values[side], rows[side].id, desk.context) if row.writes(side.other) else None,
             rows[side].changed_by_us,
         )
-        for side in Side
-    }
-    owner, creatio, dynamics = desk.mapping.owner_of(row), faces[Side.CREATIO], faces[Side.DYNAMICS]
-    return Question(row, owner, lane.row_hash, key_id, state, creatio, dynamics, at=desk.at)
+        for side in SIDES
+    )
+    return Question(row, desk.mapping.owner_of(row), lane.row_hash, key_id, state, creatio, dynamics, leading, desk.at)
 
 
 def intent(plan: RecordPlan, run: str, at: datetime) -> Binding:
     """Return the binding to save before the plan's writes: what is settled, and what is about to be sent (law 4)."""
-    printers = _printers(plan.desk, plan.binding)
     fields = dict(plan.binding.fields)
     for key, decision in plan.decisions.items():
         if decision.action is Action.WRITE and decision.to is not None:
             question = plan.questions[key]
             key_id = decision.state.key_id if decision.state else question.key_id
-            sent = printers.print(decision.to, key_id, decision.row, decision.value)
+            sent = plan.printers.print(decision.to, key_id, decision.row, decision.value)
             state = intended(question, decision.state, decision.to, sent)
-            fields[key] = replace(state, set_from=decision.to.other, set_at=at, set_by_run=run)
+            fields[key] = state._replace(set_from=decision.to.other, set_at=at, set_by_run=run)
         elif decision.state is not None:
             fields[key] = decision.state
     return replace(plan.binding, fields=fields)
@@ -279,30 +300,31 @@ def recorded(plan: RecordPlan, written: MappingOf[Side, Row], run: str, at: date
     `written` holds the rows that the writes returned. Bases are what the rows hold; a field that differs from the value sent is a
     normalisation when we changed the row last, else a user's edit that came after (laws 4 and 8).
     """
-    printers = _printers(plan.desk, plan.binding)
     fields = dict(plan.binding.fields)
-    moved = dict.fromkeys(Side, False)
-    for row in plan.desk.rows:
-        decision = plan.decisions.get(row.key)
+    moved = dict.fromkeys(SIDES, False)
+    edges = plan.desk.edges
+    seen = [(side, edges[side].values(record), edges[side].values(plan.rows[side])) for side, record in written.items()]
+    for number, lane in enumerate(plan.desk.lanes):
+        decision = plan.decisions.get(lane.key)
         to = decision.to if decision is not None and decision.action is Action.WRITE else None
-        for side, record in written.items():
-            if side is not to and not same(row, value_on(row, side, record), _planned(plan, row, side)):
+        for side, found, planned in seen:
+            if side is not to and not same(lane.row, found[number], _planned(plan, lane, side, planned[number])):
                 moved[side] = True
         if decision is None:
             continue
         if to is not None and to in written:
-            state, edited = _after_write(plan, printers, decision, written[to], run, at)
-            fields[row.key] = state
+            state, edited = _after_write(plan, decision, written[to], run, at)
+            fields[lane.key] = state
             moved[to] = moved[to] or edited
         elif to is None and decision.state is not None:
-            fields[row.key] = decision.state
-    stamps = {side: _stamp(plan, written, side, moved=moved[side]) for side in Side}
+            fields[lane.key] = decision.state
+    creatio_stamp, dynamics_stamp = (_stamp(plan, written, side, moved=moved[side]) for side in SIDES)
     binding = replace(
         plan.binding,
         state=BindingState.BOUND,
         fields=fields,
-        creatio_stamp=stamps[Side.CREATIO],
-        dynamics_stamp=stamps[Side.DYNAMICS],
+        creatio_stamp=creatio_stamp,
+        dynamics_stamp=dynamics_stamp,
         source=None,
         owner_batch="",
         deadline=None,
@@ -311,21 +333,18 @@ def recorded(plan: RecordPlan, written: MappingOf[Side, Row], run: str, at: date
     return binding, any(moved.values())
 
 
-def _planned(plan: RecordPlan, row: AnyRow, side: Side) -> Value:
-    if side is Side.CREATIO and row.key in plan.repairs:
-        return plan.repairs[row.key]
-    return value_on(row, side, plan.rows[side])
+def _planned(plan: RecordPlan, lane: Lane, side: Side, value: Value) -> Value:
+    """Return what a write leaves in a field that it does not write: a value that our own write covered was put back."""
+    return plan.repairs.get(lane.key, value) if side is Side.CREATIO else value
 
 
-def _after_write(
-    plan: RecordPlan, printers: Printers, decision: FieldDecision, record: Row, run: str, at: datetime
-) -> tuple[FieldState, bool]:
+def _after_write(plan: RecordPlan, decision: FieldDecision, record: Row, run: str, at: datetime) -> tuple[FieldState, bool]:
     assert decision.to is not None  # noqa: S101 - only called for a write
     question, to, row = plan.questions[decision.row.key], decision.to, decision.row
     found = value_on(row, to, record)
     edited = not record.changed_by_us and not same(row, found, decision.value)
     prints = {
-        to: printers.print(to, question.key_id, row, decision.value if edited else found),
+        to: plan.printers.print(to, question.key_id, row, decision.value if edited else found),
         to.other: question.face(to.other).print,
     }
     writes, since = tally(decision, question.state, at)
@@ -363,7 +382,7 @@ def refused(plan: RecordPlan, binding: Binding, side: Side, keys: Collection[str
         if question is None or state is None:
             continue
         waits_on = side if state.pending else None
-        fields[key] = replace(cleared(state), refused=question.face(side.other).stored_print, sent_to=waits_on)
+        fields[key] = cleared(state)._replace(refused=question.face(side.other).stored_print, sent_to=waits_on)
     return replace(binding, fields=fields)
 
 

@@ -20,6 +20,8 @@ Value: TypeAlias = Scalar | tuple[Scalar, ...]
 
 EMPTY_GUID = "00000000-0000-0000-0000-000000000000"
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_EMPTY_TEXTS = ("", EMPTY_GUID)
+_FINER = re.compile(r"(\.\d{6})\d+")
 
 
 class Side(StrEnum):
@@ -31,7 +33,12 @@ class Side(StrEnum):
     @property
     def other(self) -> "Side":
         """Return the opposite side."""
-        return Side.DYNAMICS if self is Side.CREATIO else Side.CREATIO
+        return _OTHER[self]
+
+
+SIDES = (Side.CREATIO, Side.DYNAMICS)
+"""Both sides, for the inner loops: to go through an enum, or to look up its members, takes longer than what is done with them there."""
+_OTHER = {Side.CREATIO: Side.DYNAMICS, Side.DYNAMICS: Side.CREATIO}
 
 
 class ColumnType(StrEnum):
@@ -171,31 +178,25 @@ def normalise(raw: Any, column: Column, side_without_null: bool) -> Scalar:
     year 1 read as None. Line ends become LF on every side; otherwise texts stay as they are.
     Raises ValueError when the wire type does not fit the column.
     """
-    if raw is None:
-        return None
-    value = _READERS[column.type](raw)
-    if value in ("", EMPTY_GUID):
-        return None
-    if side_without_null and column.type in (ColumnType.INTEGER, ColumnType.DECIMAL) and value == 0:
-        return None
-    if isinstance(value, (date, datetime)) and value.year == 1:
-        return None
-    return value
+    return None if raw is None else _READERS[side_without_null][column.type](raw)
 
 
-def _read_text(raw: Any) -> str:
+def _read_text(raw: Any) -> str | None:
     if not isinstance(raw, str):
         raise ValueError(f"got {type(raw).__name__}, allowed text")
-    return raw.replace("\r\n", "\n").replace("\r", "\n")
+    text = raw.replace("\r\n", "\n").replace("\r", "\n") if "\r" in raw else raw
+    return None if text in _EMPTY_TEXTS else text
 
 
-def _read_id(raw: Any) -> str:
-    if not isinstance(raw, str) or not is_guid(raw):
+def _read_id(raw: Any) -> str | None:
+    if not isinstance(raw, str) or _GUID.fullmatch(raw) is None:
         raise ValueError("got something that is no guid, allowed a guid")
-    return raw.lower()
+    return None if raw == EMPTY_GUID else raw.lower()
 
 
 def _read_integer(raw: Any) -> int:
+    if type(raw) is int:  # nearly always
+        return raw
     if (
         isinstance(raw, bool)
         or not isinstance(raw, (int, Decimal))
@@ -224,30 +225,34 @@ def _read_boolean(raw: Any) -> bool:
     return raw
 
 
-def _read_datetime(raw: Any) -> datetime:
-    return read_time(raw)
+def _read_datetime(raw: Any) -> datetime | None:
+    moment = read_time(raw)
+    return None if moment.year == 1 else moment
 
 
-def _read_date(raw: Any) -> date:
+def _read_date(raw: Any) -> date | None:
     if not isinstance(raw, str):
         raise ValueError(f"got {type(raw).__name__}, allowed a date")
-    return date.fromisoformat(raw[:10])
+    day = date.fromisoformat(raw[:10])
+    return None if day.year == 1 else day
 
 
 def read_time(raw: Any) -> datetime:
     """Read an ISO time with zone into UTC; more than six digits of a second are cut (Creatio sends seven: creatio.md 4)."""
     if not isinstance(raw, str):
         raise ValueError(f"got {type(raw).__name__}, allowed a time with zone")
-    time = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", raw))
+    time = datetime.fromisoformat(_FINER.sub(r"\1", raw) if "." in raw else raw)
     if time.tzinfo is None:
         raise ValueError("got a time without zone, allowed a time with Z or an offset")
+    if time.tzinfo is UTC:
+        return time
     try:
         return time.astimezone(UTC) if time.year > 1 else time.replace(tzinfo=UTC)
     except OverflowError:
         raise ValueError("got a time outside the years 1 to 9999") from None
 
 
-_READERS: dict[ColumnType, Callable[[Any], Scalar]] = {
+_WITH_NULL: dict[ColumnType, Callable[[Any], Scalar]] = {
     ColumnType.TEXT: _read_text,
     ColumnType.INTEGER: _read_integer,
     ColumnType.CHOICE: _read_integer,
@@ -258,6 +263,13 @@ _READERS: dict[ColumnType, Callable[[Any], Scalar]] = {
     ColumnType.ID: _read_id,
     ColumnType.LOOKUP: _read_id,
 }
+_WITHOUT_NULL: dict[ColumnType, Callable[[Any], Scalar]] = {
+    **_WITH_NULL,
+    ColumnType.INTEGER: lambda raw: _read_integer(raw) or None,
+    ColumnType.DECIMAL: lambda raw: _read_decimal(raw) or None,
+}
+_READERS = {False: _WITH_NULL, True: _WITHOUT_NULL}
+"""Each type's way from the wire to a normal value, by whether the side is without null."""
 
 
 def is_empty(value: Value) -> bool:
@@ -265,3 +277,28 @@ def is_empty(value: Value) -> bool:
     if isinstance(value, tuple):
         return all(part is None for part in value)
     return value is None
+
+
+class RangeBy(StrEnum):
+    """What a bulk run's range is cut by."""
+
+    CREATED = "created"
+    MODIFIED = "modified"
+
+
+@dataclass(frozen=True)
+class KeyRange:
+    """A part of a table, by time of creation or of change: rows with `first` <= time <= `last`, `rows` of them when it was made."""
+
+    by: RangeBy
+    first: datetime
+    last: datetime
+    rows: int
+
+
+@dataclass(frozen=True)
+class RangePage:
+    """One page of a key range: its rows, those that can't be understood by id, and the position of the next page (None: no more)."""
+
+    rows: Mapping[str, Row | TandemError]
+    following: str | None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from shared.core.mapping import (
     AnyRow,
@@ -34,6 +34,8 @@ from shared.core.mapping import (
 )
 from shared.core.records import Column, ColumnType, Entity, Scalar, Side, Value, is_empty
 
+_NO_DIGIT = re.compile(r"[^\w+]")
+
 ENDED = "ended"
 """Marks, in `Context.references`, a record whose binding has ended."""
 
@@ -47,8 +49,7 @@ class State(StrEnum):
     PROBLEM = "problem"
 
 
-@dataclass(frozen=True)
-class Converted:
+class Converted(NamedTuple):
     """A value in the target's terms, or why there is none. `waits_for` is (flow, side, id) of a record that is not bound yet."""
 
     state: State
@@ -79,15 +80,18 @@ def convert(row: AnyRow, source: Side, value: Value, record_id: str, context: Co
     if converted.state is not State.VALUE:
         return converted
     target = source.other
+    names = row.columns(target)
+    if not row.is_joined(target):
+        return _fit(row, target, context.column(target, names[0]), converted)
     parts = converted.value if isinstance(converted.value, tuple) else (converted.value,)
     fitted: list[Scalar] = []
-    for name, part in zip(row.columns(target), parts, strict=True):
-        outcome = _fit(row, target, context.column(target, name), part)
+    for name, part in zip(names, parts, strict=True):
+        outcome = _fit(row, target, context.column(target, name), _value(part))
         if outcome.state is not State.VALUE:
             return outcome
         assert not isinstance(outcome.value, tuple)  # noqa: S101 - a column holds one value
         fitted.append(outcome.value)
-    return Converted(State.VALUE, tuple(fitted) if row.is_joined(target) else fitted[0])
+    return _value(tuple(fitted))
 
 
 def same(row: AnyRow, left: Value, right: Value) -> bool:
@@ -107,7 +111,7 @@ def match_text(value: Value) -> str:
 
 def utf16_length(text: str) -> int:
     """Return the length in UTF-16 units, as SQL Server's nvarchar counts it: an emoji is two."""
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _value(value: Value) -> Converted:
@@ -118,18 +122,18 @@ def _problem(code: str, detail: str) -> Converted:
     return Converted(State.PROBLEM, code=code, detail=detail)
 
 
-def _fit(row: AnyRow, target: Side, column: Column, value: Scalar) -> Converted:
+def _fit(row: AnyRow, target: Side, column: Column, converted: Converted) -> Converted:
     """Make a value fit its target column: Creatio's missing null, text length and, for texts, the type."""
-    if target is Side.CREATIO:
-        value = _without_null(column, value)
-    if value is None:
-        return _value(None)
-    if column.type is not ColumnType.TEXT:
-        return _value(value)
+    value = converted.value
+    assert not isinstance(value, tuple)  # noqa: S101 - a column holds one value
+    if target is Side.CREATIO and (stored := _without_null(column, value)) is not value:
+        value, converted = stored, _value(stored)
+    if value is None or column.type is not ColumnType.TEXT:
+        return converted
     if not isinstance(value, str):
         return _problem("mapping.value_type", f"{column.name} holds text, the rule {row.rule} gives a {type(value).__name__}")
     if column.max_length is None or utf16_length(value) <= column.max_length:
-        return _value(value)
+        return converted
     if row.overlong == "reject":
         return _problem("mapping.too_long", f"{column.name}: got {utf16_length(value)} characters, allowed {column.max_length}")
     return _value(_cut(value, column.max_length))
@@ -342,7 +346,7 @@ def _phone(row: AnyRow, source: Side, value: Value, record_id: str, context: Con
 
 
 def _digits(text: str) -> str:
-    return re.sub(r"[^\w+]", "", text, flags=re.UNICODE)
+    return _NO_DIGIT.sub("", text)
 
 
 _Rule: TypeAlias = Callable[[AnyRow, Side, Value, str, Context], Converted]

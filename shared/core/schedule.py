@@ -24,12 +24,15 @@ def is_due(settings: FlowSettings, now: datetime, last: datetime | None) -> bool
 def rests(settings: FlowSettings, kind: RunKind, now: datetime) -> bool:
     """Tell whether the batches of a run wait: of all runs while the flow sleeps, of its own runs also while it is stopped or asks.
 
+    A bulk run waits while the flow asks, too: it would sync the very changes that are in question (law 12).
+
     What a person asked for now, a replay or a single record, never waits (F8).
     """
     if kind in (RunKind.REPLAY, RunKind.SINGLE):
         return False
     own = kind in (RunKind.SCHEDULED, RunKind.RECONCILE)
-    return is_asleep(settings.sleep, now) or (own and (not settings.started or settings.asking is not None))
+    asks = settings.asking is not None and (own or kind is RunKind.BULK)
+    return is_asleep(settings.sleep, now) or asks or (own and not settings.started)
 
 
 def _slot(settings: FlowSettings, moment: datetime) -> int:

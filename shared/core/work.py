@@ -12,12 +12,14 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.core.errors import TandemError
-from shared.core.records import Side, Stamp
+from shared.core.records import KeyRange, RangeBy, Side, Stamp
 
 MESSAGE_VERSION = 1
 LEDGER_VERSION = 1
 BATCH_SIZE = 100
 """Most records of one message: what one Creatio $batch and one Dataverse $batch can write (creatio.md 2.5)."""
+BULK_SIZE = 500
+"""Records of a bulk run's page, unless a person says otherwise."""
 
 
 class Outcome(StrEnum):
@@ -73,8 +75,22 @@ class Asking:
 
 
 @dataclass(frozen=True)
+class Load:
+    """What a bulk run covers: the rows of one side with since <= time < until (None: no end), in pages of `size` rows.
+
+    `then` names the flows that are loaded after this one, in the same way.
+    """
+
+    by: RangeBy = RangeBy.CREATED
+    since: datetime | None = None
+    until: datetime | None = None
+    size: int = BULK_SIZE
+    then: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Walking:
-    """A run over all bindings of a flow that is under way. `walked` is True when all its batches are on the queue."""
+    """A run over all records of a flow that is under way. `walked` is True when all its batches are on the queue."""
 
     run: str
     kind: RunKind
@@ -84,6 +100,8 @@ class Walking:
     mapping: str
     """The hash of the mapping that it began with."""
     walked: bool = False
+    load: Load | None = None
+    """What a bulk run covers; None for a run over all bindings."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +121,7 @@ class FlowSettings:
     asking: Asking | None = None
     """While a flow asks, its polls and batches rest (law 12)."""
     walking: Walking | None = None
-    """One run over all bindings at a time."""
+    """One run over all records at a time."""
     etag: str | None = None
 
 
@@ -213,7 +231,11 @@ class BatchItem:
 
 @dataclass(frozen=True)
 class Batch:
-    """The ids of one message, ≤ 100 records of one side of one flow; `counts` grows by outcome as they are done."""
+    """The records of one message, of one side of one flow; `counts` grows by outcome as they are done.
+
+    They are named by their ids, at most 100; or, in a bulk run, by a key range (`part`) of which each message syncs a page of `size` rows
+    from `position` on.
+    """
 
     id: str
     flow: str
@@ -228,6 +250,9 @@ class Batch:
     counts: Mapping[str, int] = field(default_factory=dict)
     dry: bool = False
     """True when nothing is written: `counts` tells what would be."""
+    part: KeyRange | None = None
+    position: str | None = None
+    size: int = BULK_SIZE
     etag: str | None = None
 
 
@@ -322,12 +347,13 @@ class Waiting:
 
 
 class Task(StrEnum):
-    """What a message on `polls` asks for: go on polling, look through held batches, compare a side, walk through all bindings."""
+    """What a message on `polls` asks for: go on polling, look through held batches, compare a side, walk through all bindings or rows."""
 
     POLL = "poll"
     GATE = "gate"
     COMPARE = "compare"
     WALK = "walk"
+    BULK = "bulk"
 
 
 class Message(BaseModel):

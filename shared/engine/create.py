@@ -12,7 +12,7 @@ from shared.core.binding import Binding, BindingState
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.plan import CreatePlan, Desk, plan_create
 from shared.core.records import Row, Write, WriteKind, WriteResult
-from shared.core.work import Outcome, Waiting
+from shared.core.work import Outcome, RunKind, Waiting
 from shared.engine.jobs import BatchWork, Job
 from shared.engine.services import Services
 
@@ -44,7 +44,7 @@ class Create:
         target = work.side.other
         system, entity = self._services.system(desk.mapping, target), desk.mapping.entity(target)
         writes = [Write(WriteKind.CREATE, self._target(job), plans[job.id].columns) for job in ready]
-        results = await system.write(entity, writes)
+        results = await system.write(entity, writes, bulk=work.batch.kind is RunKind.BULK)
         await self._settle(work, desk, list(zip(ready, results, strict=True)), plans)
 
     def _target(self, job: Job) -> str:

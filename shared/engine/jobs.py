@@ -9,7 +9,7 @@ from shared.core.errors import TandemError
 from shared.core.mapping import Mapping
 from shared.core.merge import Action
 from shared.core.plan import RecordPlan
-from shared.core.records import Row, Side, Value
+from shared.core.records import RangePage, Row, Side, Value
 from shared.core.work import Batch, BatchItem, Outcome, RunKind, Waiting
 
 T = TypeVar("T")
@@ -143,6 +143,10 @@ class BatchWork:
     jobs: dict[str, Job]
     fresh: list[Waiting] = field(default_factory=list)
     """Waiting rows that were not there before: the records they wait for are asked for, once."""
+    page: RangePage | None = None
+    """The page of a key range that the records come from."""
+    fetched: dict[str, Row | TandemError] = field(default_factory=dict)
+    """Rows of the page that nobody has looked at yet; a later look reads its records anew."""
 
     @classmethod
     def start(cls, batch: Batch, mapping: Mapping) -> "BatchWork":

@@ -36,7 +36,7 @@ class Operate:
                 "interval_ms": settings.interval_ms,
                 "watermarks": {side.value: mark.saved_at.isoformat() for (name, side), mark in state.watermarks.items() if name == flow},
                 "open_batches": len(open_batches),
-                "open_records": sum(len(batch.items) for batch in open_batches),
+                "open_records": sum(batch.part.rows if batch.part else len(batch.items) for batch in open_batches),
                 "failures": [_shown(failure) for failure in failures],
                 "conflicts": [[c.creatio_id, c.dynamics_id, c.field, c.reason, *c.candidates] for c in conflicts],
             }

@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 
 from shared.core.binding import Binding, BindingState, BoundPage
 from shared.core.errors import TandemError
-from shared.core.records import ChangePage, Entity, Row, Side, Stamp, Value, Write, WriteResult
+from shared.core.records import ChangePage, Entity, KeyRange, RangeBy, RangePage, Row, Side, Stamp, Value, Write, WriteResult
 from shared.core.work import (
     AccountThrottle,
     Batch,
@@ -66,6 +66,20 @@ class System(Protocol):
         """Yield pages of what may have changed since `position` (None: everything, or everything since `since`).
 
         Raises Stale `dataverse.delta_expired` when the position is worth nothing any more.
+        """
+
+    def ranges(
+        self, entity: str, by: RangeBy, since: datetime | None, until: datetime | None, size: int, after: datetime | None = None
+    ) -> AsyncIterator[KeyRange]:
+        """Yield key ranges of about `size` rows that together hold every row with since <= time < until; `after` goes on behind a range.
+
+        Only times and ids are read, in the largest pages; no row is in no range, one at the seam of two may be in both.
+        """
+
+    async def read_range(self, entity: str, part: KeyRange, columns: Collection[str], position: str | None, size: int) -> RangePage:
+        """Read a page of at most `size` rows of a range, in a stable order; `position` is what the page before gave.
+
+        Raises Stale when the position is worth nothing any more: the range is begun anew then.
         """
 
     async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:

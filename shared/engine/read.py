@@ -32,10 +32,16 @@ class Read:
         """
         side, other = work.side, work.side.other
         ids = [job.id for job in jobs]
-        bindings, own = await asyncio.gather(self._bindings(work, jobs), self._rows(work, desk, side, ids))
+        bindings, own = await asyncio.gather(self._bindings(work, jobs), self._own(work, desk, ids))
+        for job in jobs:
+            if job.open and work.page is not None and _is_echo(bindings.get(job.id), own.get(job.id), side):
+                job.keeps_note = True
+                job.end(Outcome.UNCHANGED)
         jobs = [job for job in jobs if job.open]
         reopening = {job.id for job in jobs if job.decided == REOPEN}
-        twins = [binding.id_on(other) for record_id, binding in bindings.items() if binding.state in _LIVE or record_id in reopening]
+        wanted_by = {job.id for job in jobs}
+        live = {record_id: binding for record_id, binding in bindings.items() if record_id in wanted_by}
+        twins = [binding.id_on(other) for record_id, binding in live.items() if binding.state in _LIVE or record_id in reopening]
         wanted = [twin for twin in twins if twin]
         far = await self._rows(work, desk, other, wanted) if wanted else {}
         any_age = any_age or work.batch.kind in (RunKind.REPLAY, RunKind.REBASE)
@@ -46,7 +52,7 @@ class Read:
                 job.pair = (job.binding.creatio_id or "", job.binding.dynamics_id or "")
             job.noted = "\n".join(dict.fromkeys([*job.noted.splitlines(), *note.splitlines()]))
             if job.binding and work.batch.kind is RunKind.REPLAY:
-                fields = {k: s if k in job.errors or s.refused is None else replace(s, refused=None) for k, s in job.binding.fields.items()}
+                fields = {k: s if k in job.errors or s.refused is None else s._replace(refused=None) for k, s in job.binding.fields.items()}
                 job.binding = replace(job.binding, fields=fields)
             twin = far.get((job.binding.id_on(other) if job.binding else None) or "")
             self._place(work, job, _newer(own.get(job.id), job.after.get(side)), _newer(twin, job.after.get(other)), any_age=any_age)
@@ -69,6 +75,12 @@ class Read:
                 job.keeps_note = True  # nothing may be written over what can't be read
                 job.fail(error, Outcome.FAILED)
         return found
+
+    async def _own(self, work: BatchWork, desk: Desk, ids: Sequence[str]) -> Mapping[str, Row | TandemError]:
+        """Return records of the batch's side: those of its page that nobody has looked at as they were read there, the others fresh."""
+        own = {record_id: work.fetched.pop(record_id) for record_id in ids if record_id in work.fetched}
+        rest = [record_id for record_id in ids if record_id not in own]
+        return {**own, **(await self._rows(work, desk, work.side, rest) if rest else {})}
 
     async def _rows(self, work: BatchWork, desk: Desk, side: Side, ids: Sequence[str]) -> Mapping[str, Row | TandemError]:
         """Read records of a side; raises Stale when a column is gone that was there when the desk was opened: it is no empty value."""
@@ -234,6 +246,13 @@ class Read:
         if twin is not None:
             job.rows[work.side.other] = twin
         job.gone = True
+
+
+def _is_echo(binding: Binding | None, row: Row | TandemError | None, side: Side) -> bool:
+    """Tell whether a row of a page is as the binding has seen it: nothing happened since (law 5)."""
+    if binding is None or binding.state is not BindingState.BOUND:
+        return False
+    return isinstance(row, Row) and binding.stamp_on(side) == row.stamp
 
 
 def _newer(read: Row | TandemError | None, written: Row | None) -> Row | TandemError | None:

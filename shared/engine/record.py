@@ -4,6 +4,7 @@ A retry sends the new message first, then raises the row's attempt; a message wi
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from shared.core.work import (
 )
 from shared.engine.jobs import BatchWork, Job, counts_of, note_of, resolved
 from shared.engine.open_ends import OpenEnds, pair_of
+from shared.engine.pages import Pages
 from shared.engine.poll import queue_of, reopened
 from shared.engine.services import Services
 from shared.engine.stop import pause_account
@@ -37,7 +39,7 @@ class Record:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._open_ends = OpenEnds(services)
+        self._open_ends, self._pages = OpenEnds(services), Pages(services)
 
     async def finish(self, work: BatchWork) -> None:
         """Keep everything that came out of a batch, then close its row or send what is left of it again."""
@@ -70,9 +72,13 @@ class Record:
         await self._again(batch, list(batch.items), seconds)
         self._services.events("batch_postponed", flow=batch.flow, batch=batch.id, code=error.code, seconds=seconds)
 
-    async def close_dry(self, batch: Batch, counts: Mapping[str, int]) -> None:
-        """Close the row of a batch that was only counted."""
-        await self._save(replace(batch, items=[], counts=counts, state=BatchState.CLOSED, touched=self._services.clock()))
+    async def close_dry(self, work: BatchWork, counts: Mapping[str, int]) -> None:
+        """Close the row of a batch that was only counted, or turn its page."""
+        batch = replace(work.batch, counts=dict(Counter(work.batch.counts) + Counter(counts)))
+        if work.page is not None:
+            await self._save(await self._pages.turn(batch, work.page, [], 0))
+            return
+        await self._save(replace(batch, items=[], state=BatchState.CLOSED, touched=self._services.clock()))
 
     async def park(self, batch: Batch) -> None:
         """Leave a batch of a flow that is stopped or asleep; `watch` sends it again when the flow runs."""
@@ -182,9 +188,11 @@ class Record:
         left = [job for job in jobs if job.outcome is None]
         items = [replace(job.item, attempts=job.item.attempts + 1) for job in left]
         batch = replace(work.batch, counts=counts)
-        if items:
-            delay = max(job.later or 0.0 for job in left)
-            await self._again(batch, items, delay * (1 + max(item.attempts for item in items) / 4))
+        delay = max((job.later or 0.0 for job in left), default=0.0) * (1 + max((item.attempts for item in items), default=0) / 4)
+        if work.page is not None:
+            await self._save(await self._pages.turn(batch, work.page, items, delay))
+        elif items:
+            await self._again(batch, items, delay)
         else:
             await self._save(replace(batch, items=[], state=BatchState.CLOSED, touched=self._services.clock()))
         self._services.events("batch_done", flow=batch.flow, batch=batch.id, side=batch.side.value, left=len(items), **_numbers(counts))

@@ -63,6 +63,8 @@ def _settles(plan: RecordPlan, key: str) -> bool:
 def _would(job: Job) -> list[str]:
     if job.gone or job.merged_into:
         return ["would_end"]
+    if job.open and job.binding is None:
+        return ["would_bind_or_create"]
     if job.plan is None:
         return ["would_fail" if job.errors else (job.outcome or Outcome.OUT_OF_SCOPE).value]
     found = [f"would_write_{side.value}" for side in Side if job.plan.fields_to(side)]

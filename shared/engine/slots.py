@@ -16,10 +16,11 @@ _LEASE = timedelta(minutes=2)
 class Slots:
     """The slots of one message: `async with` gives them back."""
 
-    def __init__(self, services: Services, mapping: Mapping, holder: str) -> None:
+    def __init__(self, services: Services, mapping: Mapping, holder: str, *, yields: bool = False) -> None:
+        """Take the surroundings; a message that `yields` to scheduled ones leaves half of an account's slots to them."""
         self._services = services
         self._systems = sorted({mapping.system(side) for side in Side})
-        self._holder = holder
+        self._holder, self._yields = holder, yields
         self._renewed: datetime | None = None
         self._stack = AsyncExitStack()
 
@@ -27,7 +28,7 @@ class Slots:
         """Lease a slot of each account; False when one account has none left."""
         ledger, until = self._services.ledger, self._services.clock() + _LEASE
         for system in self._systems:
-            number = (self._services.limits.slots or {}).get(system)
+            number = self._number(system)
             if number is None:
                 continue
             slot = await ledger.take_slot(system, self._holder, number, until)
@@ -37,6 +38,11 @@ class Slots:
         self._renewed = self._services.clock()
         return True
 
+    def _number(self, system: str) -> int | None:
+        """Return how many of an account's slots this message may choose from; None means no limit."""
+        number = (self._services.limits.slots or {}).get(system)
+        return max(1, number // 2) if number is not None and self._yields else number
+
     async def renew(self) -> None:
         """Renew the leases once half of their time is over; one that was lost meanwhile is not taken back: the work is nearly done."""
         now = self._services.clock()
@@ -44,7 +50,7 @@ class Slots:
             return
         self._renewed = now
         for system in self._systems:
-            number = (self._services.limits.slots or {}).get(system)
+            number = self._number(system)
             if number is not None:
                 await self._services.ledger.take_slot(system, self._holder, number, now + _LEASE)
 

@@ -22,7 +22,8 @@ from shared.engine.desk import away_pin, open_desk, with_references
 from shared.engine.environment import check_environments
 from shared.engine.jobs import BatchWork, Job, leading_of
 from shared.engine.match import Match
-from shared.engine.poll import mapping_pin
+from shared.engine.pages import Pages
+from shared.engine.poll import mapping_pin, queue_of
 from shared.engine.read import Read
 from shared.engine.record import Record
 from shared.engine.rehearse import Rehearse
@@ -41,7 +42,7 @@ class Sync:
         self._services = services
         self._read, self._match, self._create = Read(services), Match(services), Create(services)
         self._apply, self._record, self._delete = Apply(services), Record(services), Delete(services)
-        self._rehearse = Rehearse(services)
+        self._rehearse, self._pages = Rehearse(services), Pages(services)
         self._told: dict[str, set[str]] = {}
 
     async def run(self, message: Message) -> None:
@@ -62,7 +63,8 @@ class Sync:
         if pause is not None:
             await self._record.postpone(batch, pause, Transient(f"{self._system(batch)}.throttled"))
             return
-        async with Slots(services, services.mapping(batch.flow), f"{batch.id}.{batch.attempt}.{services.new_id()}") as slots:
+        holder = f"{batch.id}.{batch.attempt}.{services.new_id()}"
+        async with Slots(services, services.mapping(batch.flow), holder, yields=queue_of(batch.kind) == "bulk") as slots:
             if await slots.take():
                 await self._work(batch, settings, state, slots)
             else:
@@ -84,11 +86,13 @@ class Sync:
         try:
             await check_environments(services, mapping, state)
             desk, unknown = await open_desk(services, mapping, settings, state.pins)
+            work = await self._pages.open(work, desk)
             if batch.dry:
-                await self._record.close_dry(batch, await self._rehearse.count(work, desk))
+                await self._record.close_dry(work, await self._rehearse.count(work, desk))
                 return
             await self._tell_unknown(work, unknown, state)
-            await self._drop_echoes(work)
+            if batch.part is None:  # the rows of a page are at hand: their bindings are read at once
+                await self._drop_echoes(work)
             for _ in range(_LOOKS):
                 if not work.active():
                     break

@@ -1,6 +1,7 @@
 """Tasks: what the messages of the queue `polls` ask for, each done by the step that knows how."""
 
 from shared.core.work import PollMessage, Task
+from shared.engine.bulk import Bulk
 from shared.engine.compare import Compare
 from shared.engine.gate import Gate
 from shared.engine.poll import Poll
@@ -13,7 +14,8 @@ class Tasks:
 
     def __init__(self, services: Services, poll: Poll) -> None:
         self._poll = poll
-        self._gate, self._compare, self._walk = Gate(services), Compare(services), Walk(services)
+        self._gate, self._compare = Gate(services), Compare(services)
+        self._walk, self._bulk = Walk(services), Bulk(services)
 
     async def run(self, message: PollMessage) -> None:
         """Do what a message asks for."""
@@ -26,3 +28,5 @@ class Tasks:
                 await self._compare.run(message)
             case Task.WALK:
                 await self._walk.run(message)
+            case Task.BULK:
+                await self._bulk.run(message)

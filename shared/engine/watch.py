@@ -10,7 +10,7 @@ from shared.core.work import MESSAGE_VERSION, Batch, BatchState, Failure, PollMe
 from shared.engine.poll import message_of, queue_of, reopened
 from shared.engine.services import Services
 from shared.engine.wake import fetch, look_up, no_longer_waiting, wake
-from shared.engine.walk import Walk
+from shared.engine.walk import Walk, message_for
 
 _FETCH_UNTIL = timedelta(hours=1)
 """A record that others wait for and that nobody has met is asked for again so long; then its own edits must bring it."""
@@ -93,10 +93,8 @@ class Watch:
         services, walking = self._services, self._services.settings(flow, state.flows).walking
         if walking is None or walking.walked or services.clock() - walking.started < services.limits.resend_after:
             return
-        side, run, kind, dry = walking.side, walking.run, walking.kind, walking.dry
-        message = PollMessage(v=MESSAGE_VERSION, flow=flow, side=side, run=run, task=Task.WALK, kind=kind, dry=dry)
-        await services.queues.send("polls", message)
-        services.events("walk_sent_again", flow=flow, run=run)
+        await services.queues.send("polls", message_for(flow, walking))
+        services.events("walk_sent_again", flow=flow, run=walking.run)
 
     async def _send(self, batch: Batch) -> None:
         """Send a batch's message first, then save its row: a crash in between sends it twice, which is harmless."""

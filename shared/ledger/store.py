@@ -45,13 +45,20 @@ class TableLedger:
     """Implements the engine's port `Ledger` on three tables: `<prefix>State`, `<prefix>Bindings`, `<prefix>Work`.
 
     `prefix` (letters and digits, a letter first) lets several apps share an account. `clock` decides which leases have run out.
+    `table` opens a table by its name; the benchmark keeps tables in a file.
     """
 
-    def __init__(self, storage: Storage, prefix: str = "tandem", clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        prefix: str = "tandem",
+        clock: Callable[[], datetime] = utc_now,
+        table: Callable[[Storage, str], Table] = Table,
+    ) -> None:
         if not _PREFIX.fullmatch(prefix):
             raise ConfigError([f"table prefix: got {prefix!r}, allowed 1 to 40 letters and digits, a letter first"])
         self._storage = storage
-        state, bindings, work = (Table(storage, prefix + name) for name in ("State", "Bindings", "Work"))
+        state, bindings, work = (table(storage, prefix + name) for name in ("State", "Bindings", "Work"))
         self._state = StateRows(state, clock)
         self._keys = KeyRows(state)
         self._bindings = BindingRows(bindings, clock)

@@ -11,10 +11,11 @@ from functools import partial
 from typing import Final, TypeVar
 
 from shared.core.errors import Denied, Rejected, TandemError, Transient
-from shared.core.records import ChangePage, Entity, Row, Value, Write, WriteResult, is_empty, is_guid
+from shared.core.records import ChangePage, Entity, KeyRange, RangeBy, RangePage, Row, Value, Write, WriteResult, is_empty, is_guid
 from shared.systems.creatio_csdl import Model
 from shared.systems.creatio_errors import Answer, Asked, about, bad_answer, error_of, failed
 from shared.systems.creatio_feed import Feed
+from shared.systems.creatio_ranges import Cutter, cutting_walk, reading_walk
 from shared.systems.creatio_schema import Schema
 from shared.systems.creatio_service import Service, creatio_error, rows_of
 from shared.systems.creatio_wire import (
@@ -34,7 +35,7 @@ from shared.systems.creatio_wire import (
     users_expand,
 )
 from shared.systems.creatio_writes import ALWAYS, WriteBatch, batches, parsed_rows, rows_url
-from shared.systems.web import Web
+from shared.systems.web import Response, Web
 
 __all__ = ["Creatio", "creatio_error"]
 
@@ -148,12 +149,53 @@ class Creatio:
         size = max(self._page_size, _WALK_ROWS) if complete_walk else self._page_size
         feed = Feed(entity, position, since, page_size=size, overlap=self._overlap)
         while not feed.complete:
+            rows, response = await self._listed(feed.link or feed.url, entity)
+            yield feed.take(rows, response.server_time)
+
+    async def ranges(
+        self, entity: str, by: RangeBy, since: datetime | None, until: datetime | None, size: int, after: datetime | None = None
+    ) -> AsyncIterator[KeyRange]:
+        """Yield key ranges of about `size` rows that together hold every row with since <= time < until; `after` goes on behind a `last`.
+
+        Only times and ids are read, 20,000 a page. The ranges leave no gap between them, and none ends between two rows of one time.
+        """
+        walk = cutting_walk(entity, by, since, until, after)
+        cutter = Cutter(by, size, None if since is None and after is None else walk.place.time)
+        while not walk.complete:
+            page, _ = await self._listed(walk.url, entity)
+            for moment, _ in walk.take(page) or ():
+                if (full := cutter.add(moment)) is not None:
+                    yield full
+        if (last := cutter.rest(until)) is not None:
+            yield last
+
+    async def _listed(self, url: str, entity: str) -> tuple[Rows, Response]:
+        try:
+            return await self._service.rows(url, entity)
+        except TandemError as error:
+            self._schema.heed(error)
+            raise
+
+    async def read_range(self, entity: str, part: KeyRange, columns: Collection[str], position: str | None, size: int) -> RangePage:
+        """Read a page of at most `size` rows of a range with the named columns, in the order of time and Id.
+
+        `position` is what the page before gave. Rows may come twice where others of the same time went away meanwhile.
+        """
+        return await self._with_model(entity, columns, partial(self._read_page, part, columns, position, size))
+
+    async def _read_page(self, part: KeyRange, columns: Collection[str], position: str | None, size: int, model: Model) -> RangePage:
+        us = await self._whoami()
+        walk = reading_walk(model.name, part, position, (*ALWAYS, *columns), size)
+        fresh = None
+        while fresh is None and not walk.complete:
+            (answer,) = await self._service.gets([walk.url], model.name)
             try:
-                rows, response = await self._service.rows(feed.link or feed.url, entity)
+                fresh = walk.take(rows_of(answer, Asked(model.name)))
             except TandemError as error:
                 self._schema.heed(error)
-                raise
-            yield feed.take(rows, response.server_time)
+                raise self._service.patient(error) from None
+        rows = parsed_rows((raw for _, raw in fresh or ()), columns, model, us)
+        return RangePage(rows, None if walk.complete else walk.place.encode())
 
     async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
         """Read records by id, 15 a filter, many filters a request. An id that is not shown is absent, a bad row is its error.

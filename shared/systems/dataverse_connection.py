@@ -28,12 +28,21 @@ def recommended_parallelism(response: Response) -> int | None:
     return int(text) if re.fullmatch(r"[1-9]\d{0,3}", text) else None
 
 
-def connect(base_url: str, login: Login, *, verify: Any = True, timeout: float = 120.0, page_size: int = 1000, **web: Any) -> Dataverse:
+def connect(
+    base_url: str,
+    login: Login,
+    *,
+    verify: Any = True,
+    timeout: float = 120.0,
+    page_size: int = 1000,
+    bulk_size: int = 500,
+    **web: Any,
+) -> Dataverse:
     """Make the adapter for `https://<env>.crmN.dynamics.com/api/data/v9.2`.
 
-    `verify` is True or an ssl.SSLContext, `timeout` in seconds, `web` goes to `Web` (callbacks, clock, limits). Cookies are dropped, so
-    that requests spread over the environment's servers, whose limits add up (dataverse.md 7). Reads may take as long as writes:
-    heavy queries do.
+    `verify` is True or an ssl.SSLContext, `timeout` in seconds, sizes in rows, `web` goes to `Web` (callbacks, clock, limits).
+    Cookies are dropped, so that requests spread over the environment's servers, whose limits add up (dataverse.md 7). Reads may take as
+    long as writes: heavy queries do.
     """
     client = httpx.AsyncClient(
         verify=verify,
@@ -52,4 +61,4 @@ def connect(base_url: str, login: Login, *, verify: Any = True, timeout: float =
         hint=recommended_parallelism,
         **web,
     )
-    return Dataverse(transport, page_size=page_size)
+    return Dataverse(transport, page_size=page_size, bulk_size=bulk_size)

@@ -36,6 +36,13 @@ class Metadata:
         for key in [key for key in self._options if key[0] == entity]:
             del self._options[key]
 
+    def noted(self, error: TandemError, entity: str) -> TandemError:
+        """Return an error with its entity; what is known about columns is dropped when the server knows better."""
+        error.entity = error.entity or entity
+        if error.code == f"{SYSTEM}.unknown_column":
+            self.forget(entity)
+        return error
+
     async def definition(self, entity: str) -> tables.Definition:
         """Return what a table is called; raises Rejected `unknown_entity`."""
         if (known := self._fresh(self._definitions.get(entity))) is not None:

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -194,6 +194,11 @@ def read_columns(write: Write, table: Table) -> tuple[str, ...]:
     return tuple(name for name in named_columns(write) if name in table.attributes)
 
 
+def with_columns(row: Row, names: Collection[str]) -> Row:
+    """Return a row with the named columns only."""
+    return replace(row, values={name: row.values[name] for name in names}, elsewhere=row.elsewhere & set(names))
+
+
 def named_columns(write: Write) -> tuple[str, ...]:
     """Return the columns that a write names."""
     return tuple(dict.fromkeys([*write.values, *(write.seen.values if write.seen else ())]))
@@ -205,13 +210,7 @@ def write_parts(write: Write, table: Table, targets: Targets, path: str) -> tupl
     An update always carries `If-Match`: without it a PATCH would re-create a deleted row (dataverse.md 5).
     Raises Rejected for a value that does not fit its column, and for a column that is unknown or can't be written.
     """
-    if not is_guid(write.id):
-        raise _refused(write, table, "", "dataverse.bad_request", "the id is no guid")
-    for name, value in write.values.items():
-        if name not in table.attributes:
-            raise _refused(write, table, name, "dataverse.unknown_column", "the column is not in the metadata")
-        if value is not None and write.seen is not None and name in write.seen.elsewhere:
-            raise _refused(write, table, name, "dataverse.refused", "the lookup leads to a record of another table; clear it there first")
+    _check(write, table)
     row = f"{path}/{table.definition.set_name}({write.id})"
     match = {"If-Match": (write.seen.stamp.version if write.seen else "") or "*"}
     if write.kind is WriteKind.DELETE:
@@ -234,6 +233,30 @@ def write_parts(write: Write, table: Table, targets: Targets, path: str) -> tupl
         update = to_json(_body(write, later, table, targets))
         parts.append(Part("PATCH", row + query, {**headers, "If-Match": "*"}, update))
     return tuple(parts)
+
+
+def create_target(write: Write, table: Table, targets: Targets) -> dict[str, Any] | None:
+    """Return a new row as `CreateMultiple` takes it, None when it takes more than one operation (dataverse.md 6.2).
+
+    Raises Rejected as `write_parts` does.
+    """
+    _check(write, table)
+    at_once, later = _split_create(write, table)
+    if later:
+        return None
+    kind = {"@odata.type": f"Microsoft.Dynamics.CRM.{table.definition.name}"}
+    return {**kind, table.definition.id_column: write.id, **_body(write, at_once, table, targets)}
+
+
+def _check(write: Write, table: Table) -> None:
+    """Raise Rejected for an id that is none, a column that is unknown, and a lookup that leads elsewhere."""
+    if not is_guid(write.id):
+        raise _refused(write, table, "", "dataverse.bad_request", "the id is no guid")
+    for name, value in write.values.items():
+        if name not in table.attributes:
+            raise _refused(write, table, name, "dataverse.unknown_column", "the column is not in the metadata")
+        if value is not None and write.seen is not None and name in write.seen.elsewhere:
+            raise _refused(write, table, name, "dataverse.refused", "the lookup leads to a record of another table; clear it there first")
 
 
 def _split_create(write: Write, table: Table) -> tuple[dict[str, Value], dict[str, Value]]:

@@ -8,11 +8,13 @@ import html
 import json
 import re
 import unicodedata
+from codecs import BOM_UTF8
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
+from json.encoder import encode_basestring_ascii
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -85,7 +87,7 @@ def parse_json(content: bytes) -> Any:
     if not content.strip():
         raise ValueError("the body is empty")
     try:
-        return json.loads(content.decode("utf-8-sig"), parse_float=_number, parse_constant=_no_number)
+        return _DECODER.decode(content.removeprefix(BOM_UTF8).decode())
     except UnicodeDecodeError:
         raise ValueError("the body is not UTF-8") from None
     except RecursionError:
@@ -111,24 +113,27 @@ def _no_number(_: str) -> Decimal:
     raise ValueError("NaN and Infinity are not JSON")
 
 
+_DECODER = json.JSONDecoder(parse_float=_number, parse_constant=_no_number)
+
+
 def to_json(value: Any) -> str:
     """Write JSON with decimals as exact numbers, times as UTC text and dates as text; raises ValueError for anything else.
 
     The standard encoder can't print a Decimal without going through a float, which would change money.
     """
+    if isinstance(value, str):  # first, as it is nearly always
+        return encode_basestring_ascii(value)
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{json.dumps(str(key))}:{to_json(member)}" for key, member in value.items()) + "}"
+        return "{" + ",".join([f"{encode_basestring_ascii(str(key))}:{to_json(member)}" for key, member in value.items()]) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(to_json(member) for member in value) + "]"
+        return "[" + ",".join([to_json(member) for member in value]) + "]"
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise ValueError("got an infinite number, allowed a finite one")
         return format(value, "f")
-    if isinstance(value, datetime):
-        return json.dumps(time_text(value))
     if isinstance(value, date):
-        return json.dumps(value.isoformat())
-    if value is None or isinstance(value, (str, bool, int)):
+        return json.dumps(time_text(value) if isinstance(value, datetime) else value.isoformat())
+    if value is None or isinstance(value, (bool, int)):
         return json.dumps(value)
     raise ValueError(f"got {type(value).__name__}, allowed text, numbers, true, false, null, dates, lists and objects")
 

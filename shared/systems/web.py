@@ -180,6 +180,14 @@ class Web:
         """Return the path of the base address, as the parts of a batch need it."""
         return httpx.URL(self._base).path.rstrip("/")
 
+    def leads_here(self, url: str) -> bool:
+        """Tell whether a link leads to the system itself, so that it may be followed with our credentials."""
+        try:
+            self._target(url)
+        except TandemError:
+            return False
+        return True
+
     async def send(self, request: Request) -> Response:
         """Send one request and return its answer; raises TandemError only."""
         url = self._target(request.url)

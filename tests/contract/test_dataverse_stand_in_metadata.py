@@ -25,6 +25,8 @@ async def test_tables(org) -> None:
     assert (await org.get(f"EntityDefinitions({shown['MetadataId']})"))["LogicalName"] == "account"
     tracked = await org.get("EntityDefinitions?$select=SchemaName&$filter=ChangeTrackingEnabled eq true")
     assert sorted(row["SchemaName"] for row in tracked["value"]) == ["Account", "Contact"]
+    public = await org.get("EntityDefinitions?$select=LogicalName&$filter=IsPrivate eq false and LogicalName eq 'account'")
+    assert [row["LogicalName"] for row in public["value"]] == ["account"]
     assert (await org.send("GET", "EntityDefinitions(LogicalName='nothing')")).status_code == 404
     assert (await org.send("GET", f"{ACCOUNT}?$select=Nonsense")).status_code == 400
 
@@ -98,6 +100,31 @@ async def test_a_new_column_is_usable_after_a_while(org) -> None:
     await org.send("POST", f"{ACCOUNT}/Attributes", text_column("tandem_Second"))
     assert (await org.send("POST", "PublishAllXml")).status_code == 204
     assert (await org.send("GET", "accounts?$select=tandem_second&$top=1")).status_code == 200
+
+
+async def test_a_column_with_bounds_that_have_a_point(org) -> None:
+    """Bounds as JSON numbers with a point are kept and hold, and the table takes further columns."""
+    body = {**text_column("tandem_Share"), "@odata.type": "Microsoft.Dynamics.CRM.DecimalAttributeMetadata", "Precision": 1}
+    assert (await org.send("POST", f"{ACCOUNT}/Attributes", {**body, "MinValue": -1.5, "MaxValue": 1.5})).status_code == 204
+    assert (await org.send("POST", f"{ACCOUNT}/Attributes", text_column("tandem_Other"))).status_code == 204
+    await org.send("POST", "PublishAllXml")
+    row_id = await org.create(tandem_share=-1.5)
+    assert (await org.get(f"accounts({row_id})", select="tandem_share"))["tandem_share"] == -1.5
+    assert (await org.refused("POST", "accounts", {"tandem_share": -1.6}))[:2] == (400, "0x80044330")
+
+
+async def test_a_column_is_put_whole(org) -> None:
+    """A column's length is changed by putting back its whole definition; a part of it, and another type, are refused."""
+    await org.send("POST", f"{ACCOUNT}/Attributes", text_column("tandem_Extra"))
+    await org.send("POST", "PublishAllXml")
+    path = f"{ACCOUNT}/Attributes(LogicalName='tandem_extra')"
+    whole = await org.get(path)
+    assert (await org.refused("PUT", path, {"MaxLength": 20}))[:2] == (400, "0x80040203")
+    assert (await org.refused("PUT", path, {**whole, "AttributeType": "Integer"}))[:2] == (400, "0x80040203")
+    assert (await org.refused("POST", "accounts", {"tandem_extra": "x" * 11}))[1] == "0x80044331"
+    assert (await org.send("PUT", path, {**whole, "MaxLength": 20})).status_code == 204
+    await org.create(tandem_extra="x" * 20)
+    assert (await org.get(path))["MaxLength"] == 20
 
 
 @pytest.mark.parametrize("schema_name", ["Extra", "", "tandem_CreatioId"])

@@ -222,3 +222,9 @@ async def test_stale_reads_show_the_row_before_its_last_write(org) -> None:
     assert "New" not in await org.names("name ne null")
     await org.control("chaos", method="DELETE")
     assert (await org.get(f"accounts({row_id})"))["name"] == "New"
+
+
+@pytest.mark.parametrize("name", ["sql", "fetchXml"])
+async def test_other_ways_to_ask_are_not_left_out_silently(org, name) -> None:
+    """A query in SQL or FetchXML, which the organisation does not serve, is 501 and not a list of every row."""
+    assert (await org.refused("GET", f"accounts?{name}=x"))[0] == 501

@@ -97,6 +97,18 @@ def test_a_secret_gets_a_token_for_its_scope(entra) -> None:
         read_token(body["access_token"], "another key", ["http://127.0.0.1:5000"])
 
 
+def test_the_endpoint_of_version_1_takes_a_resource(entra) -> None:
+    """Integrators still use it: `resource` in place of `scope`, numbers as text, the same kind of token."""
+    form = {"grant_type": "client_credentials", "client_id": DEFAULT_CLIENT_ID, "client_secret": DEFAULT_CLIENT_SECRET}
+    url = f"/{DEFAULT_TENANT}/oauth2/token"
+    body = entra.http.post(url, data={**form, "resource": "http://127.0.0.1:5000/"}).json()
+    assert (body["expires_in"], body["resource"]) == ("3599", "http://127.0.0.1:5000/")
+    assert int(body["expires_on"]) - time.time() > 3500
+    assert read_token(body["access_token"], KEY, ["http://127.0.0.1:5000"])["appid"] == DEFAULT_CLIENT_ID
+    assert entra.http.post(url, data={**form, "scope": SCOPE}).json()["error_codes"] == [900144]
+    assert entra.http.post(url, data={**form, "resource": SCOPE, "client_secret": "wrong"}).json()["error_codes"] == [7000215]
+
+
 @pytest.mark.parametrize(
     ("tenant", "changes", "status", "error", "number"),
     [

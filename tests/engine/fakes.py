@@ -10,7 +10,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
-from shared.core.records import Change, ChangePage, Column, ColumnType, Entity, Row, Side, Stamp, Value, Write, WriteKind, WriteResult
+from shared.core.records import (
+    Change,
+    ChangePage,
+    Column,
+    ColumnType,
+    Entity,
+    KeyRange,
+    RangeBy,
+    RangePage,
+    Row,
+    Side,
+    Stamp,
+    Value,
+    Write,
+    WriteKind,
+    WriteResult,
+)
 from shared.core.work import Message, PollMessage
 from tests.engine.fake_ledger import Step
 
@@ -58,6 +74,7 @@ class Record:
     stamp: Stamp
     by_us: bool
     sequence: int
+    created: datetime = START
 
 
 class FakeSystem:
@@ -157,7 +174,8 @@ class FakeSystem:
         self._clock.tick(0.001)
         version = f'W/"{self.sequence}"' if self.etags else ""
         stored = {name: self.normalise(name, value) if by_us else value for name, value in values.items()}
-        self.records[record_id] = Record(stored, Stamp(self.now(), version), by_us, self.sequence)
+        old, now = self.records.get(record_id), self.now()
+        self.records[record_id] = Record(stored, Stamp(now, version), by_us, self.sequence, old.created if old else now)
 
     def _of(self, entity: str) -> dict[str, Record]:
         """Return the records of an entity."""
@@ -197,6 +215,33 @@ class FakeSystem:
             page, entries = entries[: self.page_size], entries[self.page_size :]
             yield ChangePage([change for _, change in page], str(page[-1][0]), complete=False, server_time=self.now())
         yield ChangePage([change for _, change in entries], str(end), complete=True, server_time=self.now())
+
+    async def ranges(self, entity: str, by: RangeBy, since, until, size: int, after=None):
+        self._gate("ranges")
+        self.requests += 1
+        times = [at for at, _ in self._by_time(entity, by) if (since is None or at >= since) and (until is None or at < until)]
+        times = [at for at in times if after is None or at > after]
+        while times:
+            last = times[min(size, len(times)) - 1]
+            inside = [at for at in times if at <= last]
+            times = times[len(inside) :]
+            yield KeyRange(by, inside[0], last, len(inside))
+
+    async def read_range(self, entity: str, part: KeyRange, columns: Collection[str], position: str | None, size: int) -> RangePage:
+        self._gate("read_range")
+        self.requests += 1
+        if position is not None and self.expired:
+            self.expired = False
+            raise Stale(f"{self.name}.changed_meanwhile")
+        rows = [(at, i) for at, i in self._by_time(entity, part.by) if part.first <= at <= part.last]
+        rows = [(at, i) for at, i in rows if position is None or f"{at.isoformat()} {i}" > position]
+        page = rows[:size]
+        following = f"{page[-1][0].isoformat()} {page[-1][1]}" if len(rows) > size else None
+        return RangePage({i: self.unreadable(i) or self.row(i) for _, i in page}, following)
+
+    def _by_time(self, entity: str, by: RangeBy) -> list[tuple[datetime, str]]:
+        shown = {i: r for i, r in self._of(entity).items() if i not in self.hidden}
+        return sorted((r.created if by is RangeBy.CREATED else r.stamp.time, i) for i, r in shown.items())
 
     async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
         self._gate("read")

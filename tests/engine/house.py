@@ -173,6 +173,9 @@ class House(RuleBasedStateMachine):
             settings = world.services.settings(flow, state.flows)
             if not settings.started:
                 await world.operate.start(flow)
+            if settings.asking is not None and settings.walking is not None and settings.walking.load is not None:
+                await world.walk.stop(flow, settings.walking.run)  # a bulk run rests while its flow asks
+                settings = replace(settings, walking=None)
             if settings.asking is not None and settings.walking is None:
                 await self.reply(flow)
             await world.operate.reprocess(flow)

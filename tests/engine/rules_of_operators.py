@@ -3,8 +3,8 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from shared.core.records import Side
-from shared.core.work import RunKind
+from shared.core.records import RangeBy, Side
+from shared.core.work import Load, RunKind
 from tests.engine.agreement import CONTACTS
 from tests.engine.house import SIDES
 from tests.engine.rules_of_people import EDITED, TEXTS, Everyday
@@ -47,6 +47,12 @@ class OperatorsAtWork(Everyday):
         if kind is RunKind.REBASE and not dry:
             self.journal.rebased = self.people.reborn = True
         self.guarded(self.world.walk.start(FLOW, kind, side, dry=dry))
+
+    @rule(side=SIDES, by=st.sampled_from(list(RangeBy)), size=st.sampled_from([1, 2, 500]), dry=st.booleans(), both=st.booleans())
+    def load_everything(self, side: Side, by: RangeBy, size: int, dry: bool, both: bool) -> None:
+        """Start a bulk run from a side."""
+        flows = [FLOW, CONTACTS] if both else [FLOW]
+        self.guarded(self.world.bulk.start(flows, side, Load(by, size=size), dry=dry))
 
     @rule()
     def rotate_the_key(self) -> None:

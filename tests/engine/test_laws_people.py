@@ -62,7 +62,7 @@ async def test_law_14_a_person_ends_a_fight_over_a_value_that_we_wrote_last(worl
     """The value that counts was written by Tandem itself, which is counted: a decision writes it all the same."""
     record, twin = await world.pair(Zip="1")
     bound = world.binding(Side.CREATIO, record)
-    often = replace(bound.fields["Zip=zip"], writes=5, writes_since=world.clock())
+    often = bound.fields["Zip=zip"]._replace(writes=5, writes_since=world.clock())
     await world.ledger.save_bindings([replace(bound, fields={**bound.fields, "Zip=zip": often})])
     world.creatio._store(record, {**world.creatio.records[record].values, "Zip": "2"}, by_us=True)
     await world.cycle(1)

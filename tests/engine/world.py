@@ -14,6 +14,7 @@ from shared.core.fingerprint import Keyring
 from shared.core.mapping_load import load
 from shared.core.records import Column, ColumnType, Side, Value
 from shared.core.work import Message, Outcome, PollMessage
+from shared.engine.bulk import Bulk
 from shared.engine.decide import Decide
 from shared.engine.operate import Operate
 from shared.engine.poison import Poison
@@ -134,6 +135,7 @@ class World:
         self.poller, self.syncer, self.watcher = Poll(services), Sync(services), Watch(services)
         self.poison, self.operate = Poison(services), Operate(services)
         self.decide, self.walk, self.tasks = Decide(services), Walk(services), Tasks(services, self.poller)
+        self.bulk = Bulk(services)
 
     def system(self, side: Side) -> FakeSystem:
         """Return the system of a side."""

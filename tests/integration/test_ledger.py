@@ -62,7 +62,7 @@ async def test_a_binding_comes_back_whole_from_either_side(ledger: TableLedger) 
         reserved=("k1", "k2"),
         note="first",
         fields={
-            "Name": replace(field_state(1), sent="s", sent_to=Side.DYNAMICS, sent_source="f", sent_over="o", refused="r", pending=True),
+            "Name": field_state(1)._replace(sent="s", sent_to=Side.DYNAMICS, sent_source="f", sent_over="o", refused="r", pending=True),
             "Zip": field_state(2),
         },
     )
@@ -299,7 +299,7 @@ async def test_hostile_ids_keep_apart(ledger: TableLedger) -> None:
 
 async def test_a_binding_that_azure_would_refuse_fails_alone(ledger: TableLedger) -> None:
     """A binding of more than 1 MiB, which Azurite would take, is refused by itself before it is sent; the one beside it is saved."""
-    wide = {f"column{number}": replace(field_state(number), creatio="f" * 6000) for number in range(100)}
+    wide = {f"column{number}": field_state(number)._replace(creatio="f" * 6000) for number in range(100)}
     results = await ledger.save_bindings([binding("c1", "d1", fields=wide), binding("c2", "d2"), binding(None, None)])
     assert verdicts(results) == ["TandemError", "saved", "TandemError"]
     assert "1048576" in str(results[0])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core.errors import ConfigError, Denied
-from shared.core.fingerprint import Keyring, RecordPrinter, _framed, _framed_value, _tagged, key_hash
+from shared.core.fingerprint import _FRAMES, Keyring, RecordPrinter, _frame_any, _framed, _tagged, framed_name, key_hash
 from shared.core.records import Side
 
 NEW, OLD = bytes(range(32)), bytes(32)
@@ -112,6 +112,41 @@ def test_a_fingerprint_stays_as_it_is() -> None:
     assert printer().print("Revenue", Decimal("1250000.50")) == "T33PvXUeAJmj_8Qu"
 
 
+KNOWN = [
+    (None, "VMkd4rikGEdSiEDl", "-0zO3XbqUNhuxaCk"),
+    ("", "WBOFr5pwlKUiJ3-M", "32AjVgXIGCKQh_iF"),
+    ("Acme", "Dq0SDpyGCDRCbv20", "Chon8gWVDo7vY09r"),
+    ("Grenzüberschreitende Zusammenarbeit GmbH", "88YzMa-binmeeu6K", "lnhUI0yC5JapVWRi"),
+    ("株式会社 🏢", "fSF4wDdxYNI3Tf1W", "ADS-N17ete2F3sgj"),
+    ("\ud83d", "lMJqFO249_6bQuV-", "_JJWWdtO4cM8ey2_"),
+    ("x" * 300, "7pj6xrApvcbLyxql", "NINnj5lKxnxtgdss"),
+    (0, "U4PQkIyNsAUIWhgv", "_CrP745CJWNcGXhK"),
+    (-77, "nLewr3qw2fERE2hI", "HSBbdASPKxoxUTeh"),
+    (10**20, "I1_bukzMpPgu3mkC", "vAmzYTIAbDr7-y0F"),
+    (True, "u04Jyvyo0VxbTP4j", "lP4D6_URN3rXGsN4"),
+    (False, "Bo1yWUjpBD_L3vUM", "BBCyVELQtlZ3oNvd"),
+    (Decimal(0), "fOpSjpI5J05Nekr7", "58CGlmGnkNk4dH-Z"),
+    (Decimal("-12.50"), "z8meENgL2EYSMYeH", "kEzlHHPGD1ElgvXz"),
+    (Decimal("1E+3"), "5XrMb62vPcIsJODp", "lHWR9Dq2M-kqjpR9"),
+    (Decimal("0.000001"), "Aml2Zouzmr7bwGZ2", "EQxAja1e015Ut9RM"),
+    (datetime(2026, 3, 1, 12, 30, tzinfo=UTC), "ntRilCZ4aNDCnJdu", "y-LVsIXwLmEXx-Ms"),
+    (datetime(2026, 3, 1, 12, 30, 0, 250000, tzinfo=UTC), "9Qhp8dmGdCNhBGOP", "3Vi4yXljMDvwlxBn"),
+    (date(2026, 3, 1), "fYZLktlWa6izBr--", "CqFvQfDbS3eBHMYo"),
+    ((), "2XD53DqarkY2t9-A", "Zg4S8INp1Hf37txl"),
+    ((None, None), "e1AuUNKfru323HbC", "gHDXGeBdc1nJqh23"),
+    (("Main Street 1", None, "c/o Reception"), "fRMwiRvy_s15Fkul", "9FrF_ata19g7dACu"),
+    (("ü", 7, True, Decimal("1.5"), date(2026, 3, 1), datetime(2026, 3, 1, tzinfo=UTC)), "QmusGzSqMcr1y3dr", "sZDFjTbMKM_l3PBf"),
+]
+
+
+@pytest.mark.parametrize(("value", "here", "there"), KNOWN, ids=lambda value: type(value).__name__)
+def test_a_fingerprint_of_every_type_stays_as_it_is(value, here, there) -> None:
+    """One value of each type, and texts of every kind, on both sides: as the first version printed them, one by one and all at once."""
+    assert printer().print("Name", value) == here
+    assert printer(side=Side.DYNAMICS).print("name", value) == there
+    assert printer().print_all((framed_name("Code"), framed_name("Name")), ("C-1", value)) == [printer().print("Code", "C-1"), here]
+
+
 def test_one_printer_makes_many_fingerprints() -> None:
     """What was printed before leaves no trace in what is printed next."""
     used = printer()
@@ -176,7 +211,15 @@ def test_keys_do_not_show_in_a_repr() -> None:
     assert "new" in repr(Keyring.parse(f"new:{encoded()}"))
 
 
-@given(value=FIELD_VALUES | TEXTS | st.integers())
+@given(value=FIELD_VALUES | TEXTS | st.integers() | st.decimals(allow_nan=False, allow_infinity=False))
 def test_the_short_way_gives_the_same_bytes(value) -> None:
-    """Texts, numbers and empty values are framed by a short way that no fingerprint can tell from the long one."""
-    assert _framed_value(value) == _framed(*_tagged(value))
+    """Each type is framed by a short way that no fingerprint can tell from the long one."""
+    assert _FRAMES.get(type(value), _frame_any)(value) == _framed(*_tagged(value))
+
+
+@given(values=st.lists(FIELD_VALUES | TEXTS, max_size=6))
+def test_many_fields_are_printed_as_each_by_itself(values) -> None:
+    """Printing a record's fields in one go mixes nothing up, whatever and how many they are."""
+    names = [f"Column{number}" for number in range(len(values))]
+    one_by_one = [printer().print(name, value) for name, value in zip(names, values, strict=True)]
+    assert printer().print_all([framed_name(name) for name in names], values) == one_by_one

@@ -1,7 +1,5 @@
 """The table of the merge, cell by cell, and what holds for every cell of it (laws 1 to 4)."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,14 +116,14 @@ def test_kept_drift_is_neither_written_nor_forgotten(way, here, there) -> None:
 
 def test_settling_takes_both_present_values_as_bases() -> None:
     """Equal edits on both sides become the new bases under the present row hash and key; who set the field stays known."""
-    old = replace(known("a", "a"), row_hash="older", set_from=CREATIO, set_by_run="run7")
+    old = known("a", "a")._replace(row_hash="older", set_from=CREATIO, set_by_run="run7")
     decision = decide(asked(copied(), old, "b", "b"))
-    assert decision.state == replace(known("b", "b"), set_from=CREATIO, set_by_run="run7")
+    assert decision.state == known("b", "b")._replace(set_from=CREATIO, set_by_run="run7")
 
 
 def test_an_unchanged_field_under_an_older_row_hash_is_renewed_without_a_write() -> None:
     """A changed mapping alone writes nothing: what the stored bases verify is kept under the new hash (law 1)."""
-    decision = decide(asked(copied(), replace(known("a", "b"), row_hash="older"), "a", "b"))
+    decision = decide(asked(copied(), known("a", "b")._replace(row_hash="older"), "a", "b"))
     assert (decision.action, decision.state) == (Action.NOTHING, known("a", "b"))
 
 
@@ -153,7 +151,7 @@ def test_a_required_field_is_never_emptied() -> None:
 
 def test_a_refused_value_is_held_until_its_source_changes() -> None:
     """The same source value is not sent again, another one is (law 13)."""
-    state = replace(known("a", "a"), refused=printed(CREATIO, "b"))
+    state = known("a", "a")._replace(refused=printed(CREATIO, "b"))
     assert decide(asked(copied(), state, "b", "a")).action is Action.HELD
     assert said(decide(asked(copied(), state, "c", "a"))) == wrote(DYNAMICS, "c")
 
@@ -191,8 +189,8 @@ def questions(draw) -> Question:
     state = draw(st.none() | st.builds(known, BASES, BASES))
     if state is not None and draw(st.booleans()):
         to = draw(st.sampled_from([side for side in Side if row.writes(side)]))
-        state = replace(state, sent=printed(to, draw(VALUES)), sent_to=to, sent_source=printed(to.other, draw(VALUES)))
-        state = replace(state, sent_over=printed(to, draw(VALUES)))
+        state = state._replace(sent=printed(to, draw(VALUES)), sent_to=to, sent_source=printed(to.other, draw(VALUES)))
+        state = state._replace(sent_over=printed(to, draw(VALUES)))
     owner, ours = draw(st.sampled_from(["creatio", "dynamics", "ask"])), draw(st.sets(st.sampled_from(list(Side))))
     return asked(row, state, draw(VALUES), draw(VALUES), owner, ours=ours)
 
@@ -206,8 +204,7 @@ def turned_state(state):
     """Return a state with its sides swapped."""
     if state is None:
         return None
-    return replace(
-        state,
+    return state._replace(
         creatio=turned(state.dynamics),
         dynamics=turned(state.creatio),
         sent=turned(state.sent),

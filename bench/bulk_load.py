@@ -1,0 +1,283 @@
+"""A bulk run over many accounts, through the real adapters, engine and ledger, over HTTP: seconds, requests and memory.
+
+python -m bench.bulk_load RECORDS [--ledger azurite|file] [--from creatio|dynamics]
+
+The stand-ins (and Azurite) run in processes of their own; the app runs in this one, driven as the host drives it, so that its memory is
+measured alone. With `--ledger file` the tables lie in a file and the queue in memory: the way to a storage account does not count then.
+"""
+
+import argparse
+import asyncio
+import gc
+import resource
+import tempfile
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from bench.file_tables import FileTables
+from bench.sandbox_cost import FLOW
+from sandbox.control_client import Control
+from sandbox.processes import Sandbox
+from shared.core.records import Side
+from shared.core.work import BatchState, Load, Message, PollMessage
+from shared.engine.bulk import Bulk
+from shared.engine.poll import Poll
+from shared.engine.sync import Sync
+from shared.engine.tasks import Tasks
+from shared.engine.walk import Walk
+from shared.engine.watch import Watch
+from shared.ledger.store import TableLedger
+from shared.settings import Settings
+from shared.wiring import App, build
+
+_NEVER: Final = "0 0 0 29 2 *"
+_SEEDED_AT_ONCE: Final = 2_000
+_AT_ONCE: Final = 4
+_BEGAN: Final = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a bulk run took; memory in MiB of this process at a tenth, at half and at the end of the records, and at its peak."""
+
+    records: int
+    ledger: str
+    side: Side
+    seconds: float
+    counts: Mapping[str, int]
+    requests: Mapping[str, int]
+    ledger_operations: int
+    ledger_requests: int
+    memory: tuple[float, float, float]
+    peak: float
+
+    @property
+    def rate(self) -> float:
+        """Return records a second."""
+        return self.records / self.seconds
+
+
+@dataclass
+class MemoryQueues:
+    """Queues in memory, in order; a delayed message waits until nothing else is left."""
+
+    waiting: deque[tuple[str, Message | PollMessage]] = field(default_factory=deque)
+    later: list[tuple[float, str, Message | PollMessage]] = field(default_factory=list)
+
+    async def send(self, queue: str, message: Message | PollMessage, delay_seconds: float = 0) -> None:
+        """Put a message on a queue."""
+        if delay_seconds:
+            self.later.append((time.monotonic() + delay_seconds, queue, message))
+        else:
+            self.waiting.append((queue, message))
+
+    async def depths(self) -> Mapping[str, int]:
+        """Return the number of messages of each queue."""
+        names = [queue for queue, _ in self.waiting] + [queue for _, queue, _ in self.later]
+        return {name: names.count(name) for name in ("polls", "changes", "bulk")}
+
+    def take(self) -> tuple[str, Message | PollMessage] | None:
+        """Take the next message that may be seen now."""
+        now = time.monotonic()
+        for entry in [entry for entry in self.later if entry[0] <= now]:
+            self.later.remove(entry)
+            self.waiting.append(entry[1:])
+        return self.waiting.popleft() if self.waiting else None
+
+
+async def measure(records: int, ledger: str, side: Side, *, size: int, say: bool = False) -> Loaded:
+    """Fill one side, load it to the other, and tell what it took."""
+
+    async def fill(sandbox: Sandbox) -> None:
+        await seed(sandbox, side, records)
+
+    settings = {"WATCH_SCHEDULE": _NEVER, "FLOWS": FLOW, "CREATIO_SLOTS": "8", "DATAVERSE_SLOTS": "8"}
+    with tempfile.TemporaryDirectory(prefix="tandem-bulk-", ignore_cleanup_errors=True) as folder:
+        async with Sandbox.start(Path(folder), poll_schedule=_NEVER, settings=settings, before_host=fill) as sandbox:
+            await sandbox.stop("host")
+            for name in ("creatio", "dataverse"):
+                await sandbox.control(name).reset_requests()
+            async with _app(Settings.from_environ(sandbox.settings), ledger, Path(folder)) as (app, queues):
+                return await _load(sandbox, app, queues, (records, ledger, side, size), say=say)
+
+
+async def seed(sandbox: Sandbox, side: Side, records: int) -> None:
+    """Put accounts into one side, created some seconds apart."""
+    name, entity, row = ("creatio", "Account", _creatio) if side is Side.CREATIO else ("dataverse", "account", _dynamics)
+    control = Control(name, sandbox.creatio if side is Side.CREATIO else sandbox.dataverse, timeout_seconds=600)
+    try:
+        for start in range(0, records, _SEEDED_AT_ONCE):
+            await control.seed(entity, [row(number) for number in range(start, min(start + _SEEDED_AT_ONCE, records))])
+    finally:
+        await control.close()
+
+
+def _creatio(number: int) -> dict[str, Any]:
+    created = _BEGAN + timedelta(seconds=7 * (number // 3))  # three at a time, as users and imports do
+    moment = created.isoformat().replace("+00:00", "Z")
+    return {
+        "Id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"account {number}")),
+        "CreatedOn": moment,
+        "ModifiedOn": moment,
+        "Name": f"Company {number:07} and Sons",
+        "Code": f"C-{number:07}",
+        "Phone": f"+44 20 7946 {number % 10_000:04}",
+        "AdditionalPhone": f"+44 20 7947 {number % 10_000:04}",
+        "Web": f"https://www.company{number}.example/",
+        "UsrEmail": f"info@company{number}.example",
+        "Address": f"{number % 300} High Street\nFloor {number % 9}",
+        "Zip": f"{10_000 + number % 80_000}",
+        "Notes": "Asked for an offer in spring.",
+        "UsrEmployees": number % 5_000,
+        "UsrActive": True,
+    }
+
+
+def _dynamics(number: int) -> dict[str, Any]:
+    created = _BEGAN + timedelta(seconds=7 * (number // 3))
+    moment = created.isoformat().replace("+00:00", "Z")
+    return {
+        "accountid": str(uuid.uuid5(uuid.NAMESPACE_OID, f"account {number}")),
+        "createdon": moment,
+        "modifiedon": moment,
+        "name": f"Company {number:07} and Sons",
+        "accountnumber": f"C-{number:07}",
+        "telephone1": f"+44 20 7946 {number % 10_000:04}",
+        "websiteurl": f"https://www.company{number}.example/",
+        "emailaddress1": f"info@company{number}.example",
+        "address1_line1": f"{number % 300} High Street",
+        "address1_postalcode": f"{10_000 + number % 80_000}",
+        "description": "Asked for an offer in spring.",
+        "numberofemployees": number % 5_000,
+    }
+
+
+@asynccontextmanager
+async def _app(settings: Settings, ledger: str, folder: Path) -> AsyncIterator[tuple[App, MemoryQueues]]:
+    """Build the app with a queue in memory, and its tables in a file where that is wanted."""
+    app, queues = build(settings), MemoryQueues()
+    services = replace(app.services, queues=queues)
+    tables = FileTables(folder / "ledger.sqlite") if ledger == "file" else None
+    if tables is not None:
+        services = replace(services, ledger=TableLedger(app.storages[1], "bench", table=tables.open))
+    poll = Poll(services)
+    parts = {"poll": poll, "sync": Sync(services), "watch": Watch(services), "walk": Walk(services), "bulk": Bulk(services)}
+    try:
+        yield replace(app, services=services, tasks=Tasks(services, poll), **parts), queues  # type: ignore[arg-type] # each is of its field's type
+    finally:
+        await app.close()
+        if tables is not None:
+            tables.close()
+
+
+async def _load(sandbox: Sandbox, app: App, queues: MemoryQueues, asked: tuple[int, str, Side, int], *, say: bool) -> Loaded:
+    records, ledger, side, size = asked
+    memory, begun = _Memory(records), time.monotonic()
+    run = await app.bulk.start([FLOW], side, Load(size=size), dry=False)
+    await asyncio.gather(*(_work(app, queues, memory, say=say) for _ in range(_AT_ONCE)))
+    seconds = time.monotonic() - begun
+    shown = await app.walk.progress(FLOW, run)
+    counts = {name: await sandbox.control(name).requests() for name in ("creatio", "dataverse")}
+    meter = app.storages[1].meter
+    requests = {name: int(told["total"]) for name, told in counts.items()}
+    return Loaded(
+        records, ledger, side, seconds, shown["counts"], requests, meter.operations, meter.requests, memory.taken(), memory.peak()
+    )
+
+
+@dataclass
+class _Memory:
+    """This process's memory by the share of records done."""
+
+    records: int
+    done: int = 0
+    seen: dict[int, float] = field(default_factory=dict)
+
+    def note(self, done: int) -> None:
+        """Take note of records done."""
+        self.done += done
+        tenth = 10 * self.done // max(1, self.records)
+        if tenth not in self.seen:
+            self.seen[tenth] = _resident()
+
+    def taken(self) -> tuple[float, float, float]:
+        """Return the memory at a tenth, at half and at the end."""
+        gc.collect()
+        last = _resident()
+        at = [next((mib for tenth, mib in sorted(self.seen.items()) if tenth >= wanted), last) for wanted in (1, 5)]
+        return at[0], at[1], last
+
+    def peak(self) -> float:
+        """Return the most memory that this process ever had."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _resident() -> float:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+async def _work(app: App, queues: MemoryQueues, memory: _Memory, *, say: bool) -> None:
+    """Work messages off until none is left: what one of the host's workers does."""
+    idle = 0
+    while idle < 20:
+        entry = queues.take()
+        if entry is None:
+            idle += not queues.later
+            await asyncio.sleep(0.05)
+            continue
+        idle = 0
+        queue, message = entry
+        if isinstance(message, PollMessage):
+            await app.tasks.run(message)
+        else:
+            await app.sync.run(message)
+            batch = await app.services.ledger.get_batch(message.flow, message.batch)
+            if batch is not None and batch.state is BatchState.CLOSED:
+                memory.note(sum(batch.counts.values()))
+            if say:
+                print(f"{memory.done:>9,} of {memory.records:,} records, {_resident():.0f} MiB, queue {queue}", flush=True)
+
+
+def table(loads: Sequence[Loaded]) -> list[str]:
+    """Show bulk runs."""
+    lines = [
+        (
+            "| records | from | ledger | seconds | records a second | Creatio requests | Dynamics requests | ledger operations a record "
+            "| memory at 10 %, 50 %, end (MiB) | peak |"
+        ),
+        "|--:|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for one in loads:
+        memory = ", ".join(f"{mib:.0f}" for mib in one.memory)
+        lines.append(
+            f"| {one.records:,} | {one.side.value} | {one.ledger} | {one.seconds:,.0f} | {one.rate:,.0f} | {one.requests['creatio']:,} "
+            f"| {one.requests['dataverse']:,} | {one.ledger_operations / one.records:.1f} | {memory} | {one.peak:.0f} |"
+        )
+    return lines
+
+
+def main() -> None:
+    """Measure one bulk run and print it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("records", type=int)
+    parser.add_argument("--ledger", choices=("azurite", "file"), default="azurite")
+    parser.add_argument("--from", dest="side", choices=[side.value for side in Side], default=Side.CREATIO.value)
+    parser.add_argument("--size", type=int, default=500)
+    asked = parser.parse_args()
+    loaded = asyncio.run(measure(asked.records, asked.ledger, Side(asked.side), size=asked.size, say=True))
+    print("\n".join(table([loaded])))
+    print(dict(loaded.counts))
+
+
+if __name__ == "__main__":
+    main()
