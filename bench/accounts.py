@@ -96,7 +96,7 @@ def creatio_accounts(count: int, first: int = 0) -> Iterator[dict[str, Any]]:
             "Zip": f"{10_000 + number % 80_000}",
             "UsrAnnualRevenue": Decimal(100_000_00 + number).scaleb(-2).normalize(),
             "UsrEmployees": 1 + number % 5_000,
-            "CreatedOn": time_text(BEGIN),
+            "CreatedOn": time_text(changed_at(number)),
             "ModifiedOn": time_text(changed_at(number)),
             "ModifiedById": base["OwnerId"],
         }
@@ -110,7 +110,7 @@ def account_id(number: int) -> str:
 
 
 def changed_at(number: int) -> datetime:
-    """Return when an account was changed last."""
+    """Return when an account was made, and changed last."""
     return BEGIN + timedelta(seconds=number)
 
 
@@ -130,3 +130,10 @@ def tables() -> Mapping[str, Mapping[str, Any]]:
             if converted.state is State.VALUE and converted.value is not None:
                 found.setdefault(name, {})[value] = converted.value
     return found
+
+
+def first_since(text: str) -> int:
+    """Return the number of the first account that was changed at that time (UTC) or later."""
+    moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    number = max((moment - BEGIN) // timedelta(seconds=1), 0)
+    return number if changed_at(number) >= moment else number + 1

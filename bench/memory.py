@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from shared.core.binding import Binding, BindingState, Bound, BoundPage
 from shared.core.errors import Stale, TandemError
@@ -23,9 +23,10 @@ Deliver: TypeAlias = Callable[[Message | PollMessage], Awaitable[None]]
 class MemoryLedger(FakeLedger):
     """Bindings by the ids of both sides and by ETag."""
 
-    def __init__(self) -> None:
-        """Begin empty."""
+    def __init__(self, *, forgets: bool = False) -> None:
+        """Begin empty. One that `forgets` drops a binding once it is bound, so that a load can be weighed without its ledger."""
         super().__init__(lambda _step: None, lambda: datetime.now(UTC))
+        self._forgets = forgets
         self._by_id: dict[tuple[str, Side, str], Binding] = {}
         self._by_etag: dict[str | None, Binding] = {}
 
@@ -64,7 +65,10 @@ class MemoryLedger(FakeLedger):
             self._take_out(old)
             del self._by_etag[old.etag]
         saved = replace(binding, etag=self._fresh())
-        self.born[saved.etag] = self.born.pop(old.etag) if old is not None else self._etag
+        born = self.born.pop(old.etag) if old is not None else self._etag
+        if self._forgets and saved.state is BindingState.BOUND:
+            return saved
+        self.born[saved.etag] = born
         self._by_etag[saved.etag] = saved
         self._by_id.update(dict.fromkeys(_keys(saved), saved))
         return saved
@@ -97,9 +101,9 @@ class MemoryQueues:
         """Return the number of messages of each queue."""
         return {name: sum(1 for _, _, queue, _ in self._waiting if queue == name) for name in ("polls", "changes", "bulk")}
 
-    async def hand_out(self, deliver: Deliver, at_once: int, sending: asyncio.Task[None]) -> None:
+    async def hand_out(self, deliver: Deliver, at_once: int, sending: asyncio.Task[object]) -> None:
         """Deliver messages until none is left and `sending` is over; raise what a delivery or `sending` raises."""
-        running: set[asyncio.Task[None]] = {sending}
+        running: set[asyncio.Task[Any]] = {sending}
         while running or self._waiting:
             now = asyncio.get_running_loop().time()
             while self._waiting and self._waiting[0][0] <= now and len(running - {sending}) < at_once:

@@ -141,22 +141,22 @@ def cost_table(costs: Sequence[Cost]) -> list[str]:
     return [*lines, ""]
 
 
-def start_up_table(start: StartUp) -> list[str]:
-    """Show how long the import of the app takes and where it goes."""
-    lines = [
-        "## Start-up",
-        "",
-        (
-            f"`import function_app` takes {start.seconds * 1000:,.0f} ms: median of {len(start.runs)} runs less Python's own start. "
-            f"With it the fastest took {min(start.runs) * 1000:,.0f} ms, the slowest {max(start.runs) * 1000:,.0f} ms. "
-            f"It imports {start.modules:,} modules. The third-party packages that cost most, of one run with `-X importtime`, which is "
-            "slower (what another package imports counts for both; what only development needs is imported where it is installed):"
-        ),
-        "",
-        "| package | with all that it imports first, ms | its own modules, ms |",
-        "|---|--:|--:|",
-    ]
-    return [*lines, *(f"| {one.name} | {one.cumulative:.0f} | {one.own:.0f} |" for one in start.packages), ""]
+def start_up_section(stages: Sequence[StartUp]) -> list[str]:
+    """Show how long the imports of each stage take and where the time goes."""
+    lines = ["## Start-up", "", "| stage | median, ms | fastest | slowest | modules |", "|---|--:|--:|--:|--:|"]
+    for one in stages:
+        low, high = (figure(one.runs) - one.python for figure in (min, max))
+        lines.append(f"| {one.stage} | {one.seconds * 1000:,.0f} | {low * 1000:,.0f} | {high * 1000:,.0f} | {one.modules:,} |")
+    runs = len(stages[0].runs)
+    intro = (
+        f"Median of {runs} runs, Python's own start taken off. The packages below are of one run with `-X importtime`, which is slower; "
+        "what another package imports counts for both, and what only development needs is imported where it is installed."
+    )
+    lines += ["", intro, ""]
+    for one in stages:
+        lines += [f"The costliest packages, {one.stage}:", "", "| package | with what it imports, ms | own modules, ms |", "|---|--:|--:|"]
+        lines += [*(f"| {package.name} | {package.cumulative:.0f} | {package.own:.0f} |" for package in one.packages), ""]
+    return lines
 
 
 def profile_section(title: str, text: str) -> list[str]:

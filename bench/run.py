@@ -18,7 +18,7 @@ from typing import Final
 
 from bench import budgets, core_speed, report, sandbox_cost, start_up
 from bench.budgets import Budget
-from bench.competitors import ALL, PEERS, SERIAL_ONE, Competitor
+from bench.competitors import ALL, PEERS, SERIAL_ONE, TANDEM_WEIGHED, Competitor
 from bench.profiles import load_profile
 from bench.race import Entry, Server, prepare, race, say, static_server
 
@@ -98,8 +98,9 @@ def _race(wanted: Options) -> Part:
         race(server, competitors, _WARM_UP, 1)  # metadata is asked of the stand-ins once; modules are compiled
         entries = [*race(server, competitors, wanted.records, wanted.runs), *absent]
         late = [*_late(server, competitors, wanted), *absent]
-        many = race(server, [one for one in competitors if not one.serial], wanted.many, 1)
-    found = [*budgets.of_race(entries), *budgets.of_latency(late), *budgets.of_memory(entries, many)]
+        weighed = race(server, [TANDEM_WEIGHED], wanted.records, 1)
+        many = race(server, [TANDEM_WEIGHED, *(one for one in competitors if not one.serial)], wanted.many, 1)
+    found = [*budgets.of_race(entries), *budgets.of_latency(late), *budgets.of_memory(weighed, many)]
     server_words = (
         "One static server in its own process on this machine, no latency. Creatio accounts in, Dataverse accounts out, 23 columns each."
     )
@@ -110,7 +111,7 @@ def _race(wanted: Options) -> Part:
             *report.race_table(entries, "Read-map-write beside other tools", server_words),
             *report.notes(entries),
             *report.race_table(late, "The same with 200 ms a request", late_words),
-            *report.memory_table([one for one in entries if one.competitor.name in {entry.competitor.name for entry in many}], many),
+            *report.memory_table([*weighed, *entries], many),
         ],
     )
 
@@ -123,13 +124,13 @@ def _late(server: Server, competitors: Sequence[Competitor], wanted: Options) ->
 
 def _start_up(_wanted: Options) -> Part:
     say("Start-up ...")
-    return Part([], report.start_up_table(start_up.measure()))
+    return Part([], report.start_up_section([start_up.measure(stage) for stage in start_up.STAGES]))
 
 
 def _profile(wanted: Options) -> Part:
     say("Profiles ...")
     lines = report.profile_section("Where the core's time goes", core_speed.profile())
-    for way in ("bare", "engine"):
+    for way in ("bare", "bulk"):
         lines += report.profile_section(f"Where a load's time goes: {way}", load_profile(way, min(wanted.records, 2_000)))
     return Part([], lines)
 

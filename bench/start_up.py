@@ -1,4 +1,7 @@
-"""How long the app takes to be imported, as the host does before the first invocation, and which packages that time goes to."""
+"""How long the app takes to be imported, and which packages that time goes to.
+
+Two stages: what the host imports to index the functions, and what the first invocation needs besides.
+"""
 
 import re
 import subprocess
@@ -12,7 +15,13 @@ from statistics import median
 from typing import Final
 
 RUNS: Final = 7
+STAGES: Final = {
+    "indexing": "import function_app",
+    "first invocation": "import function_app, shared.wiring",
+}
 _SHOWN: Final = 10
+_LEAST: Final = 0.5
+"""Milliseconds below which a package is not worth a line."""
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _LINE: Final = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \|(\s+)(\S+)")
 _OWN: Final = ("function_app", "functions", "shared")
@@ -31,26 +40,31 @@ class Package:
 class StartUp:
     """Seconds of every run of a Python that imports the app, and of one that imports nothing; the costliest packages."""
 
+    stage: str
     runs: tuple[float, ...]
     bare: tuple[float, ...]
     modules: int
     packages: tuple[Package, ...]
 
     @property
+    def python(self) -> float:
+        """Return the median of what Python's own start takes."""
+        return median(self.bare)
+
+    @property
     def seconds(self) -> float:
         """Return the median of what the import alone takes."""
-        return median(self.runs) - median(self.bare)
+        return median(self.runs) - self.python
 
 
-def measure(runs: int = RUNS) -> StartUp:
-    """Import the app so many times, each in a Python of its own."""
-    timed = tuple(_timed("import function_app") for _ in range(runs))
+def measure(stage: str, runs: int = RUNS) -> StartUp:
+    """Import what a stage needs so many times, each in a Python of its own."""
+    code = STAGES[stage]
+    timed = tuple(_timed(code) for _ in range(runs))
     bare = tuple(_timed("pass") for _ in range(runs))
-    told = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", "import function_app"], cwd=_ROOT, capture_output=True, text=True, check=True
-    )
+    told = subprocess.run([sys.executable, "-X", "importtime", "-c", code], cwd=_ROOT, capture_output=True, text=True, check=True)
     lines = _lines(told.stderr)
-    return StartUp(timed, bare, len(lines), costliest(lines)[:_SHOWN])
+    return StartUp(stage, timed, bare, len(lines), tuple(one for one in costliest(lines) if one.cumulative >= _LEAST)[:_SHOWN])
 
 
 def costliest(lines: Sequence[tuple[str, int, int, int]]) -> tuple[Package, ...]:
@@ -66,7 +80,7 @@ def costliest(lines: Sequence[tuple[str, int, int, int]]) -> tuple[Package, ...]
         parents = _parents(lines[place + 1 :], depth)
         if _root(name) not in {_root(parent) for parent in parents}:
             cumulative[_root(name)] += whole
-    named = [Package(name, own[name] / 1000, cumulative[name] / 1000) for name in own if _is_third_party(name)]
+    named = [Package(name, own[name] / 1000, cumulative[name] / 1000) for name in cumulative if _is_third_party(name)]
     return tuple(sorted(named, key=lambda package: -package.cumulative))
 
 

@@ -6,11 +6,11 @@ are asked for), and a search by anything but ids or time finds nothing, as in a 
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import unquote
 
-from bench.accounts import BEGIN, changed_at, creatio_accounts
+from bench.accounts import creatio_accounts, first_since
 from bench.static_wire import Answer, Asked, Counts, collection, page_of
 from shared.systems.odata import to_json
 
@@ -20,7 +20,8 @@ INTEGRATION: Final = "4d21891b-93f2-5608-b104-93714d3be012"
 PAGE: Final = 1_000
 """Rows a page where the client names no size; every client is given the same."""
 _ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SINCE: Final = re.compile(r"ModifiedOn ge ([0-9T:.\-]+)Z")
+_BOUND: Final = re.compile(r"(?:ModifiedOn|CreatedOn) (ge|lt) ([0-9T:.\-]+)Z")
+_MARKS: Final = ("ModifiedOn", "CreatedOn")
 _OPTION: Final = re.compile(r"[?&]?\$(\w+)=([^&]*)")
 _CONTEXT: Final = f"http://localhost{ROOT}/$metadata#Account"
 
@@ -33,7 +34,7 @@ class CreatioSide:
         self._counts = counts
         rows = list(creatio_accounts(records))
         self._rows = [to_json(row).encode() for row in rows]
-        self._marks = [to_json({"Id": row["Id"], "ModifiedOn": row["ModifiedOn"]}).encode() for row in rows]
+        self._marks = {f"Id,{one}": [to_json({"Id": row["Id"], one: row[one]}).encode() for row in rows] for one in _MARKS}
         self._by_id: dict[str, bytes] = {row["Id"]: text for row, text in zip(rows, self._rows, strict=True)}
 
     @property
@@ -69,16 +70,16 @@ class CreatioSide:
             rows = [self._by_id[one] for one in _ID.findall(where) if one in self._by_id]
             self._counts.read += len(rows)
             return collection(_CONTEXT, rows, count=len(rows))
-        since = _SINCE.search(where)
-        if where and since is None:
+        bounds = {kind: first_since(text) for kind, text in _BOUND.findall(where)}
+        if where and not bounds:
             return collection(_CONTEXT, [], count=0)
-        begin = _first_since(since.group(1)) if since else 0
+        begin, end = min(bounds.get("ge", 0), len(self._rows)), min(bounds.get("lt", len(self._rows)), len(self._rows))
+        marks = self._marks.get(options.get("select", ""))
         start = begin + int(options.get("skip") or options.get("skiptoken") or 0)
-        only_marks = options.get("select") == "Id,ModifiedOn"
-        rows, following = page_of(self._marks if only_marks else self._rows, start, int(options.get("top") or PAGE))
-        self._counts.read += 0 if only_marks else len(rows)
+        rows, following = page_of((marks or self._rows)[:end], start, int(options.get("top") or PAGE))
+        self._counts.read += 0 if marks else len(rows)
         if "top" in options:  # the client pages itself
-            return collection(_CONTEXT, rows, count=max(len(self._rows) - begin, 0))
+            return collection(_CONTEXT, rows, count=max(end - begin, 0))
         link = None if following is None else f"{origin}{ROOT}/Account?$skiptoken={following}"
         return collection(_CONTEXT, rows, nextLink=link)
 
@@ -116,10 +117,3 @@ _EMPTY: Final[dict[str, Any]] = (
 def _key(path: str) -> str:
     found = _ID.search(path.lower())
     return found.group() if found else ""
-
-
-def _first_since(text: str) -> int:
-    """Return the number of the first account changed at that time or later."""
-    moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
-    number = max(int((moment - BEGIN) / timedelta(seconds=1)), 0)
-    return number if changed_at(number) >= moment else number + 1

@@ -10,7 +10,7 @@ import uuid
 from typing import Any, Final
 from urllib.parse import unquote
 
-from bench.accounts import changed_at, creatio_accounts, desk, tables
+from bench.accounts import changed_at, creatio_accounts, desk, first_since, tables
 from bench.peers.mapping import map_account
 from bench.static_wire import Answer, Asked, Counts, collection, page_of
 from shared.core.records import ColumnType, Side
@@ -25,6 +25,9 @@ PAGE: Final = 1_000
 _NEW_IDS: Final = uuid.UUID("5b1c7d0e-7a3f-5b0c-9d57-0c5a3f1e2d4b")
 _ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SIZE: Final = re.compile(r"odata\.maxpagesize=(\d+)")
+_BOUND: Final = re.compile(r"createdon (ge|lt) ([0-9T:.\-]+)Z")
+_TOKEN: Final = re.compile(r"\$skiptoken=(\d+)_(\d+)")
+_MARKS: Final = "$select=accountid,createdon&"
 _BOUNDARY: Final = re.compile(r'boundary="?([^";,\s]+)"?')
 _NOT_FOUND: Final = b'{"error":{"code":"0x80040217","message":"The record does not exist"}}'
 
@@ -50,12 +53,17 @@ class DataverseSide:
         self._bodies: dict[str, dict[str, Any]] = {}
         self._versions = 0
         self._rows = [self._rendered(number, row) for number, row in enumerate(creatio_accounts(records))]
+        self._marks = [self._mark(number, row) for number, row in enumerate(creatio_accounts(records))]
         self._by_id = dict(zip((_new_id(row["Id"]) for row in creatio_accounts(records)), self._rows, strict=True))
 
     def _rendered(self, number: int, row: dict[str, Any]) -> bytes:
         body = map_account(json.loads(to_json(row)), tables())
         del body["tandem_creatioid"]  # Creatio does not know it yet
         return self._row(_new_id(row["Id"]), body, time_text(changed_at(number)))
+
+    def _mark(self, number: int, row: dict[str, Any]) -> bytes:
+        moment = time_text(changed_at(number))
+        return json.dumps({"@odata.etag": f'W/"{number}"', "accountid": _new_id(row["Id"]), "createdon": moment}).encode()
 
     def answer(self, asked: Asked) -> Answer | None:
         """Answer a request; None for what is not about accounts."""
@@ -91,7 +99,7 @@ class DataverseSide:
             rows = [row for one in _ID.findall(query) if (row := self._found(one))]
             self._counts.read += len(rows)
             return Answer(body=collection(f"{asked.origin}{ROOT}/$metadata#accounts", rows))
-        if "$filter=" in query:
+        if "$filter=" in query and "createdon " not in query:
             return Answer(body=collection(f"{asked.origin}{ROOT}/$metadata#accounts", []))
         return self._listed(asked, self._rows, "accounts")
 
@@ -102,12 +110,15 @@ class DataverseSide:
         if "$deltatoken=" in query:
             return Answer(body=collection(context, [], deltaLink=f"{url}?$deltatoken=1"))
         tracked = "odata.track-changes" in prefer or "track=1" in query
-        token = re.search(r"\$skiptoken=(\d+)", query)
-        size = _SIZE.search(prefer)
-        page, following = page_of(rows, int(token.group(1)) if token else 0, int(size.group(1)) if size else PAGE)
-        self._counts.read += len(page)
+        bounds = {kind: first_since(text) for kind, text in _BOUND.findall(query)}
+        token, size = _TOKEN.search(query), _SIZE.search(prefer)
+        start, end = (int(token.group(1)), int(token.group(2))) if token else (bounds.get("ge", 0), bounds.get("lt", len(rows)))
+        marks = _MARKS in f"{query}&"
+        page, following = page_of((self._marks if marks else rows)[:end], start, int(size.group(1)) if size else PAGE)
+        self._counts.read += 0 if marks else len(page)
         if following is not None:
-            return Answer(body=collection(context, page, nextLink=f"{url}?$skiptoken={following}{'&track=1' if tracked else ''}"))
+            more = f"{'&track=1' if tracked else ''}{'&' + _MARKS if marks else ''}"
+            return Answer(body=collection(context, page, nextLink=f"{url}?$skiptoken={following}_{end}{more}"))
         return Answer(body=collection(context, page, deltaLink=f"{url}?$deltatoken=1" if tracked else None))
 
     def _written(self, asked: Asked, below: str) -> Answer:
@@ -144,11 +155,11 @@ class DataverseSide:
 
     def _row(self, key: str, body: dict[str, Any], moment: str) -> bytes:
         self._versions += 1
-        row = {"@odata.etag": f'W/"{self._versions}"', **_EMPTY, "accountid": key, "modifiedon": moment}
+        row = {"@odata.etag": f'W/"{self._versions}"', **_EMPTY, "accountid": key, "createdon": moment, "modifiedon": moment}
         for name, value in body.items():
             if name.endswith("@odata.bind"):
                 row[f"_{name.removesuffix('@odata.bind')}_value"] = _key(value) if value else None
-            elif not name.startswith("@") and name != "modifiedon":
+            elif not name.startswith("@") and name not in ("createdon", "modifiedon"):
                 row[name] = value
         return json.dumps(row, ensure_ascii=False).encode()
 

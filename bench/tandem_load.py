@@ -10,7 +10,7 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,8 @@ from shared.core.fingerprint import Keyring
 from shared.core.plan import Desk, plan_create
 from shared.core.records import Row, Side, Write, WriteKind
 from shared.core.work import BATCH_SIZE, FlowSettings, Message, PollMessage
+from shared.core.work import Load as Range
+from shared.engine.bulk import Bulk
 from shared.engine.create import target_id
 from shared.engine.desk import open_desk
 from shared.engine.poll import Poll
@@ -38,6 +40,8 @@ from shared.wiring import read_mappings
 FLOW: Final = "sales.account"
 ROOT: Final = Path(__file__).resolve().parents[1]
 _BARE_AT_ONCE: Final = 8
+_BULK_PAGE: Final = 1_000
+"""Rows of a page, as for every other tool."""
 
 
 class BearerLogin:
@@ -64,13 +68,13 @@ class Load:
     source: Side
 
 
-def open_load(url: str, source: Side) -> Load:
+def open_load(url: str, source: Side, *, forgets: bool = False) -> Load:
     """Join the app as `wiring` does, with ledger and queues in memory."""
     systems = _systems(url)
     slots = {name: int(Settings.model_fields[f"{name}_slots"].default) for name in systems}
     queues = MemoryQueues()
     services = Services(
-        ledger=MemoryLedger(),
+        ledger=MemoryLedger(forgets=forgets),
         queues=queues,
         systems=systems,
         mappings=read_mappings(ROOT / "mappings", (FLOW,)),
@@ -141,26 +145,38 @@ async def _carry(load: Load, desk: Desk, ids: list[str]) -> None:
 
 async def engine(load: Load) -> None:
     """Poll and sync as the host drives them, with intents, bindings and fingerprints: what Tandem does for a new record."""
-    poll, sync = Poll(load.services), Sync(load.services)
-    tasks = Tasks(load.services, poll)
+    poll = Poll(load.services)
+    await _hand_out(load, poll, poll.run())
+
+
+async def bulk(load: Load) -> None:
+    """Run the product's bulk load over the side that has the accounts: key ranges, pages, bulk messages, a binding for each record."""
+    await _hand_out(load, Poll(load.services), Bulk(load.services).start([FLOW], load.source, Range(size=_BULK_PAGE), dry=False))
+
+
+async def _hand_out(load: Load, poll: Poll, begin: Coroutine[Any, Any, object]) -> None:
+    """Begin, then deliver messages as the host does until none is left; raise the first failure that a record ended in."""
+    sync, tasks = Sync(load.services), Tasks(load.services, poll)
 
     async def deliver(message: Message | PollMessage) -> None:
         await (sync.run(message) if isinstance(message, Message) else tasks.run(message))
 
     at_once = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]["queues"]["batchSize"]
-    await load.queues.hand_out(deliver, at_once, asyncio.ensure_future(poll.run()))
+    await load.queues.hand_out(deliver, at_once, asyncio.create_task(begin))
     failures = await load.services.ledger.failures(FLOW)
     if failures:
         raise TandemError(failures[0].code, f"{len(failures)} failures")
 
 
-WAYS: Final[dict[str, Callable[[Load], Awaitable[None]]]] = {"bare": bare, "engine": engine}
+FORGETS: Final = "bulk-weighed"
+"""The bulk load over a ledger that forgets: what the process alone needs when its ledger is elsewhere."""
+WAYS: Final[dict[str, Callable[[Load], Awaitable[None]]]] = {"bare": bare, "engine": engine, "bulk": bulk, FORGETS: bulk}
 
 
 async def run(way: str, source: str, url: str) -> dict[str, Any]:
     """Load everything once; seconds are those of the work, without imports."""
     begun = time.monotonic()
-    load = open_load(url, Side(source))
+    load = open_load(url, Side(source), forgets=way == FORGETS)
     try:
         await WAYS[way](load)
     finally:

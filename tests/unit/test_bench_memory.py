@@ -107,7 +107,9 @@ async def test_messages_are_handed_out_some_at_a_time_and_late_ones_late() -> No
         for number in range(5):
             await queues.send("changes", message_of(f"b{number}"))
 
+    begun = asyncio.get_running_loop().time()
     await queues.hand_out(deliver, 2, asyncio.ensure_future(poll()))
+    assert asyncio.get_running_loop().time() - begun >= 0.2
     assert (most, order[-1], len(order), queues.delayed) == (2, "delayed", 7, 1)
 
 
