@@ -4,6 +4,7 @@ The app runs in this process and is driven as the host drives it, so that its ow
 """
 
 import asyncio
+import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -15,16 +16,23 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.queue import TextBase64DecodePolicy
 from azure.storage.queue.aio import QueueClient
 
+from bench.accounts import creatio_accounts, tables
+from bench.peers.mapping import map_account
 from sandbox.processes import Sandbox
 from sandbox.seed import seed
 from shared.core.work import read_message, read_poll_message
 from shared.ledger.queues import QUEUE_NAMES
 from shared.ledger.storage import Storage, open_storage
 from shared.settings import Settings
+from shared.systems.odata import to_json
 from shared.wiring import App, build
 
 RECORDS: Final = 1_000
 FLOW: Final = "sales.account"
+_NEW_IN_CREATIO, _NEW_IN_DYNAMICS = 50_000, 60_000
+"""Numbers of accounts that no other phase has."""
+_BY_SERVER: Final = ("Id", "CreatedOn", "ModifiedOn", "ModifiedById")
+_BY_TANDEM: Final = ("tandem_creatioid", "ownerid@odata.bind")
 _NEVER: Final = "0 0 0 29 2 *"
 _MOST_ROUNDS: Final = 60
 _AT_ONCE: Final = 4
@@ -127,7 +135,8 @@ async def measure(records: int = RECORDS) -> list[Cost]:
     async def fill(sandbox: Sandbox) -> None:
         await seed(sandbox.creatio, sandbox.dataverse, accounts=records, contacts=0)
 
-    schedules = {"WATCH_SCHEDULE": _NEVER, "DEFAULT_INTERVAL_MS": "1000", "FLOWS": FLOW}
+    # Every account is edited at once, which the flow would else ask a person about (law 12).
+    schedules = {"WATCH_SCHEDULE": _NEVER, "DEFAULT_INTERVAL_MS": "1000", "FLOWS": FLOW, "MAX_CHANGE_SHARE": "1"}
     with tempfile.TemporaryDirectory(prefix="tandem-bench-", ignore_cleanup_errors=True) as folder:
         async with Sandbox.start(Path(folder), poll_schedule=_NEVER, settings=schedules, before_host=fill) as sandbox:
             await sandbox.stop("host")
@@ -157,13 +166,20 @@ async def _phases(driver: Driver, records: int) -> list[Cost]:
     costs.append(await driver.phase("their echoes from Creatio", records))
     await driver.phase("settling", 0)
     costs.append(await driver.phase("a quiet cycle", 0))
+    await _create_in_creatio(driver.sandbox, records)
+    costs.append(_complete(await driver.phase("new accounts in Creatio", records)))
+    costs.append(await driver.phase("their echoes from Dynamics", records))
+    await driver.phase("settling", 0, 2)
+    await _create_in_dynamics(driver.sandbox, records)
+    costs.append(_complete(await driver.phase("new accounts in Dynamics", records)))
+    costs.append(await driver.phase("their echoes from Creatio", records))
     return costs
 
 
 def _complete(cost: Cost) -> Cost:
     """Refuse figures of a cycle that did not carry every edit over: the next one's would then count for something else."""
     written = cost.creatio_writes + cost.dataverse_writes
-    if written != cost.records:
+    if written < cost.records:
         raise RuntimeError(f"{cost.what}: got {written:,} records written in one cycle, allowed all {cost.records:,}; measure again")
     return cost
 
@@ -184,3 +200,18 @@ async def _edit_dynamics(sandbox: Sandbox, records: int) -> None:
             "websiteurl": f"https://www.b{number}.example/",
         }
         await control.edit("account", str(row["accountid"]), values)
+
+
+async def _create_in_creatio(sandbox: Sandbox, records: int) -> None:
+    control = sandbox.control("creatio")
+    for row in creatio_accounts(records, _NEW_IN_CREATIO):
+        await control.create(
+            "Account", json.loads(to_json({name: value for name, value in row.items() if name not in _BY_SERVER})), "grace"
+        )
+
+
+async def _create_in_dynamics(sandbox: Sandbox, records: int) -> None:
+    control = sandbox.control("dataverse")
+    for row in creatio_accounts(records, _NEW_IN_DYNAMICS):
+        body = map_account(json.loads(to_json(row)), tables())
+        await control.create("account", {name: value for name, value in body.items() if name not in _BY_TANDEM})
