@@ -3,7 +3,7 @@
 One run calibrates the processor time of a record; the others are predicted. Requests follow from batch sizes, without calibration.
 A request to a stand-in takes a fixed time more, so that waiting outweighs what else this machine has to do.
 
-python -m bench.model_check              everything, in about ten minutes
+python -m bench.model_check              everything, in about a quarter of an hour
 python -m bench.model_check --once       each run once
 python -m bench.model_check --processor  processor time and ledger operations a record, in this process
 """
@@ -178,6 +178,13 @@ def check(repeats: int = REPEATS) -> tuple[list[str], bool]:
         lines.append(line)
         sound = sound and kept
     return lines, sound
+
+
+def check_section(repeats: int = REPEATS) -> list[str]:
+    """Measure everything and return the lines for bench/RESULTS.md."""
+    lines, sound = check(repeats)
+    verdict = f"Every prediction was within {TOLERANCE:.0%}." if sound else f"Not every prediction was within {TOLERANCE:.0%}."
+    return ["## The model of scale against the app", "", *lines, "", verdict]
 
 
 def _row(setting: Setting, measured: Sequence[Measured], load_cpu: float) -> tuple[str, bool]:
