@@ -110,7 +110,8 @@ class Organization:
 
 
 def _restored(raw: Mapping[str, Any]) -> Column:
-    return Column(**{**raw, "options": {int(value): label for value, label in raw["options"].items()}})
+    options = {int(value): label for value, label in raw["options"].items()}
+    return Column(**{**raw, "options": options, "targets": tuple(raw["targets"])})
 
 
 def open_organization(path: str, settings: Settings, client_id: str, clock: Clock) -> Organization:

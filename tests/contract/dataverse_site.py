@@ -51,6 +51,53 @@ class SignedCredential:
         """Close nothing."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """One request as it came over the wire, its raw target with the query, and the moment of its arrival."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+
+@dataclass
+class Watch:
+    """Writes down what reaches a stand-in, control requests aside."""
+
+    app: Any
+    seen: list[Asked] = field(default_factory=list)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Note a request and let it pass."""
+        if scope["type"] == "http" and not scope["path"].startswith("/_control"):
+            receive = await self._noted(scope, receive)
+        await self.app(scope, receive, send)
+
+    async def _noted(self, scope: Any, receive: Any) -> Any:
+        parts = []
+        more = True
+        while more:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        query = scope["query_string"].decode()
+        target = scope["raw_path"].decode() + (f"?{query}" if query else "")
+        headers = {name.decode().lower(): value.decode() for name, value in scope["headers"]}
+        self.seen.append(Asked(scope["method"], target, headers, b"".join(parts), time.monotonic()))
+        messages = iter([{"type": "http.request", "body": b"".join(parts), "more_body": False}])
+
+        async def again() -> Any:
+            return next(messages, None) or await receive()
+
+        return again
+
+    def of(self, method: str, text: str = "") -> list[Asked]:
+        """Return the requests of a method whose target holds a text."""
+        return [asked for asked in self.seen if asked.method == method and text in asked.target]
+
+
 @dataclass
 class Site:
     """One running stand-in."""
@@ -58,12 +105,13 @@ class Site:
     url: str
     control: Control
     credential: SignedCredential
+    watch: Watch
     _adapters: list[Dataverse] = field(default_factory=list)
 
     def dataverse(self, *, login: Any = None, **options: Any) -> Dataverse:
         """Make an adapter with a client of its own."""
         login = login or EntraLogin(lambda: self.credential, f"{self.url}/.default")
-        made = connect(f"{self.url}/api/data/v9.2", login, sleep=no_wait, **options)
+        made = connect(f"{self.url}/api/data/v9.2", login, **{"sleep": no_wait, **options})
         self._adapters.append(made)
         return made
 
@@ -81,8 +129,9 @@ class Site:
 @asynccontextmanager
 async def site(**settings: Any) -> AsyncIterator[Site]:
     """Run a stand-in."""
-    async with running(create_app(token_key=KEY, settings=Settings(**settings))) as url:
-        made = Site(url, Control("dataverse", url), SignedCredential(url))
+    watch = Watch(create_app(token_key=KEY, settings=Settings(**settings)))
+    async with running(watch) as url:
+        made = Site(url, Control("dataverse", url), SignedCredential(url), watch)
         try:
             yield made
         finally:
