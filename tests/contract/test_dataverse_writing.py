@@ -165,6 +165,27 @@ async def test_a_batch_answered_by_something_else(answer, code):
     assert (result.error.code, result.error.record_id, len(fake.seen)) == (code, ID1, 1)
 
 
+@pytest.mark.parametrize("line_end", ["\r\n", "\n"])
+@pytest.mark.parametrize("quoting", ["boundary=batchresponse_1", 'boundary="batchresponse_1"', "charset=utf-8; Boundary=batchresponse_1"])
+async def test_batch_replies_of_every_shape(line_end, quoting):
+    """A change set that went through, one that failed as a plain part, a delete without body: either line end, boundary quoted or not."""
+    went_through = [CREATED, (200, row(ID1, "2", name="A", statecode=1))]
+    failed = (400, {"error": {"code": "0x80048408", "message": "2 is not a valid status code for state code 1"}})
+    whole = multipart(went_through, failed, (204, None), (200, row(ID2, name="B")))
+    content = whole.content.replace(b"\r\n", line_end.encode())
+    fake = Fake([httpx.Response(200, content=content, headers={"content-type": f"multipart/mixed; {quoting}"})])
+    writes = [
+        create({"name": "A", "statecode": 1}),
+        create({"name": "X", "statecode": 1}, ID3),
+        Write(WriteKind.DELETE, ID3, {}),
+        update({"name": "B"}, ID2),
+    ]
+    results = await adapter_on(fake).write("account", writes)
+    assert [result.error and result.error.code for result in results] == [None, "dataverse.refused", None, None]
+    assert results[0].row.values == {"name": "A", "statecode": 1}
+    assert (results[0].row.stamp.version, results[3].row.values["name"]) == ('W/"2"', "B")
+
+
 async def test_a_batch_that_stopped_keeps_the_parts_that_name_their_operation():
     """An outer 400 that is still multipart is read part by part; one part of several operations could be any of them, so it blames none."""
     refused = (400, {"error": {"code": "0x8004431a", "message": "out of range"}})
