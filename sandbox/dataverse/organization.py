@@ -52,7 +52,7 @@ class Organization:
 
     def stamp(self) -> str:
         """Return the server's time as rows carry it."""
-        return stamp(self.now())
+        return stamp(self.now(), fractions=self.switches.current.stored_fractions)
 
     def redefine(self, table: Table) -> None:
         """Put a table with other custom columns or keys in place of the old one, and keep them with the rows."""

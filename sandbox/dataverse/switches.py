@@ -11,7 +11,7 @@ BULK_TABLES = frozenset({"account", "contact", "opportunity", "opportunityproduc
 class Settings(BaseModel):
     """How strict, how limited and how slow the server is. Limits are per user and web server (dataverse.md 7)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     tracked_tables: frozenset[str] = frozenset({"account", "contact"})
     """Tables with change tracking enabled; others answer 0x80072491."""
@@ -61,10 +61,12 @@ class Settings(BaseModel):
     """Requests at the same time before 429 0x80072326 (a real server: 52)."""
     limit_window_seconds: float = Field(default=300, gt=0)
     """Length of the sliding window of the first two limits."""
+    stored_fractions: bool = False
+    """Whether rows keep milliseconds of their times, which the wire doesn't show: conditions are compared with what is kept."""
     latency_seconds: float = Field(default=0, ge=0)
     """Time that every request takes before its work is done; it counts as running meanwhile."""
     web_servers: int = Field(default=1, ge=1)
-    """Virtual web servers, each with limits of its own, chosen by the affinity cookie or at random."""
+    """Virtual web servers, each with limits of its own, chosen by the affinity cookie or in turn."""
     largest_body: int = Field(default=16 * 1024 * 1024, ge=1)
     """Bytes of a request body before 413."""
     dop_hint: int = Field(default=4, ge=1)

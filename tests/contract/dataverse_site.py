@@ -1,10 +1,15 @@
 """A Dataverse stand-in over real HTTP for one test, and adapters that talk to it."""
 
+import json
 import time
+import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
+
+import httpx
 
 from sandbox.control_client import Control
 from sandbox.dataverse.organization import DEFAULT_CLIENT_ID
@@ -12,7 +17,7 @@ from sandbox.dataverse.server import create_app
 from sandbox.dataverse.switches import Settings
 from sandbox.serve import running
 from sandbox.tokens import sign_token
-from shared.core.records import ChangePage, Row, Write, WriteKind, WriteResult
+from shared.core.records import ChangePage, KeyRange, RangeBy, Row, Write, WriteKind, WriteResult
 from shared.systems.dataverse import Dataverse
 from shared.systems.dataverse_connection import connect
 from shared.systems.entra import EntraLogin
@@ -147,3 +152,52 @@ async def one(adapter: Dataverse, kind: WriteKind, key: str, values: Mapping[str
     """Write one account."""
     (result,) = await adapter.write("account", [Write(kind, key, values, seen)])
     return result
+
+
+def new_id() -> str:
+    """Return a fresh guid."""
+    return str(uuid.uuid4())
+
+
+def parts(asked: Asked) -> list[tuple[str, dict[str, str], Any]]:
+    """Return the operations of a batch: request line, headers in lower case, JSON body (None: none)."""
+    found = []
+    for piece in asked.body.decode().split("Content-Transfer-Encoding: binary\r\n")[1:]:
+        message = piece.removeprefix("\r\n") if piece.startswith("\r\n") else piece.partition("\r\n\r\n")[2]
+        head, _, body = message.partition("\r\n\r\n")
+        line, *lines = head.split("\r\n")
+        headers = {name.lower(): value for name, _, value in (one.partition(": ") for one in lines)}
+        text = body.partition("\r\n--")[0].strip()
+        found.append((line, headers, json.loads(text) if text else None))
+    return found
+
+
+def sent(org: Site) -> list[tuple[str, dict[str, str], Any]]:
+    """Return all operations of all batches."""
+    return [part for asked in org.watch.of("POST", "$batch") for part in parts(asked)]
+
+
+async def over_the_wire(org: Site, method: str, path: str, body: Any = None) -> httpx.Response:
+    """Send one request as another client does."""
+    url = path if path.startswith("http") else f"{org.url}/api/data/v9.2/{path}"
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {(await org.credential.get_token('')).token}"}) as http:
+        return await http.request(method, url, json=body)
+
+
+async def everything_read(org: Site) -> None:
+    """Read in every way that the adapter knows."""
+    adapter = org.dataverse(page_size=10)
+    ids = await org.control.seed("account", [{"name": f"A{at}", "createdon": "2026-03-01T12:00:00Z"} for at in range(35)])
+    position = (await pages(adapter, ["name"]))[-1].position
+    await pages(adapter, ["name"], position)
+    await adapter.read("account", ids, ["name"])
+    await adapter.find("account", [{"name": "A1"}, {"name": "A2"}], ["name"])
+    await adapter.users()
+    part = KeyRange(RangeBy.CREATED, datetime(2000, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC), 35)
+    assert [found async for found in adapter.ranges("account", RangeBy.CREATED, None, None, 100)]
+    following = None
+    while True:
+        page = await adapter.read_range("account", part, ["name"], following, 10)
+        following = page.following
+        if following is None:
+            return
