@@ -53,6 +53,8 @@ class Settings(BaseModel):
     """Rows on whose create a plug-in crashes: 500 0x80040224 for the whole operation."""
     bulk_timeout_rows: int = Field(default=1_000_000, ge=1)
     """Rows of a bulk message beyond which the database gives up: 500 0x80044151, nothing done."""
+    bulk_delete_delay_seconds: float = Field(default=0.2, ge=0)
+    """Time until the job of a BulkDelete is done."""
     request_limit: int = Field(default=1_000_000, ge=1)
     """Requests in 300 s before 429 0x80072322 (a real server: 6,000 or more)."""
     time_limit_seconds: float = Field(default=1_000_000, gt=0)

@@ -237,6 +237,25 @@ async def test_the_database_gives_up_on_large_bulk_messages(limit, status) -> No
         assert len(await org.names("name ne null")) == (10 if status == 200 else 0)
 
 
+@pytest.mark.parametrize("delay", [0, 600])
+async def test_deletes_in_bulk_are_a_job(delay) -> None:
+    """`bulk_delete_delay_seconds`: BulkDelete answers with the id of a job, and the rows go when it is done, with tombstones."""
+    async with opened(bulk_delete_delay_seconds=delay) as org:
+        ids = await org.seed({"name": "A"}, {"name": "B"}, {"name": "C"})
+        link = (await org.get("accounts?$select=name", prefer="odata.track-changes"))["@odata.deltaLink"]
+        condition = {"AttributeName": "accountid", "Operator": "In", "Values": [{"Value": key, "Type": "System.Guid"} for key in ids[:2]]}
+        query = {"EntityName": "account", "Criteria": {"FilterOperator": "And", "Conditions": [condition]}}
+        answer = await org.send("POST", "BulkDelete", {"JobName": "clean up", "QuerySet": [query]})
+        assert answer.status_code == 200
+        job = await org.get(f"asyncoperations({answer.json()['JobId']})")
+        assert (job["statecode"], await org.names("name ne null")) == ((3, ["C"]) if delay == 0 else (0, ["A", "B", "C"]))
+        await org.control("clock", {"skew_seconds": delay + 1})
+        assert {row["id"] for row in (await org.get(link))["value"]} == set(ids[:2])
+        for wrong in ({}, {"EntityName": "nothing"}, {"EntityName": "account", "Criteria": {"Conditions": []}}):
+            assert (await org.refused("POST", "BulkDelete", {"JobName": "x", "QuerySet": [wrong]}))[0] == 400
+        assert await org.names("name ne null") == ["C"]
+
+
 @pytest.mark.parametrize("setting", ["given", "own"])
 async def test_the_ids_of_rows_made_in_bulk(setting) -> None:
     """`bulk_ids`: CreateMultiple takes the ids of its targets, or makes its own."""
