@@ -11,13 +11,14 @@ import pytest
 from pydantic import BaseModel
 
 from sandbox.creatio.settings import CreatioSettings
+from sandbox.dataverse.switches import Settings as DataverseSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "sandbox" / "README.md").read_text(encoding="utf-8")
 TABLES = ("Creatio", "Dataverse")
-COMPLETE = ("Creatio",)
+COMPLETE = ("Creatio", "Dataverse")
 """Tables whose every row is shown by a test, or names the later work that brings it."""
-SWITCHES: Mapping[str, type[BaseModel]] = {"Creatio": CreatioSettings}
+SWITCHES: Mapping[str, type[BaseModel]] = {"Creatio": CreatioSettings, "Dataverse": DataverseSettings}
 LATER = "later: sales and service documents"
 _NAMED = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 
@@ -70,7 +71,14 @@ def test_every_switch_stands_in_the_list_and_is_what_the_code_says(system: str, 
     """The list holds exactly the settings there are, in their order, with their defaults and the words of the code."""
     listed = [(row[0].strip("`"), row[1].strip("`"), row[2].replace("\\|", "|")) for row in rows(f"Switches of {system}")]
     fields = model.model_fields.items()
-    assert listed == [(name, str(field.get_default(call_default_factory=True)), field.description) for name, field in fields]
+    assert listed == [(name, written(field.get_default(call_default_factory=True)), field.description) for name, field in fields]
+
+
+def written(default: Any) -> str:
+    """Write a default as the page does: a set as its sorted values, a round number without a point."""
+    if isinstance(default, frozenset):
+        return ", ".join(sorted(default)) or "none"
+    return f"{default:g}" if isinstance(default, float) and default.is_integer() and default < 1e6 else str(default)
 
 
 @pytest.mark.parametrize(("system", "model"), SWITCHES.items())
