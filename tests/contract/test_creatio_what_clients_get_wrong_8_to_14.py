@@ -8,7 +8,7 @@ import pytest
 
 from shared.core.errors import Rejected, TandemError, Transient
 from shared.core.records import RangeBy, Row, Value, Write, WriteKind
-from tests.contract.creatio_site import INTEGRATION, Doors, Site, ids_of, walk
+from tests.contract.creatio_site import INTEGRATION, Doors, Site, ids_in, ids_of, walk
 from tests.contract.creatio_stand_in import CUSTOMER, MAIN_PHONE
 from tests.contract.test_creatio_what_clients_get_wrong import COLUMNS, LOGIN, NF_AND_NC, create, every_verb, one
 
@@ -71,7 +71,7 @@ async def test_wrong_08_six_and_seven_digits_are_one_time(doors: Doors, digits: 
         for by in RangeBy:
             read: list[str] = []
             async for part in adapter.ranges("Account", by, None, None, 1):
-                read += (await adapter.read_range("Account", part, ("Name",), None, 10)).rows
+                read += await ids_in(adapter, part)
             assert sorted(read) == sorted(stamps)
 
 
@@ -204,11 +204,7 @@ async def test_wrong_12_a_cap_loses_no_row_in_any_verb(doors: Doors, next_link: 
         assert [len(rows) for rows in found] == [1, 1, 1, 3]
         seen: list[str] = []
         async for part in adapter.ranges("Account", RangeBy.CREATED, None, None, 10):
-            position, more = None, True
-            while more:
-                page = await adapter.read_range("Account", part, ("Name",), position, 100)
-                seen += page.rows
-                position, more = page.following, page.following is not None
+            seen += await ids_in(adapter, part)
         assert sorted(seen) == sorted(ids)
 
 
@@ -226,14 +222,9 @@ async def test_wrong_12_a_page_too_wide_for_the_servers_memory_is_read_in_smalle
     for status in (500, 503):
         async with doors.creatio(max_answer_bytes=20_000, memory_status=status) as site:
             ids = await site.seed([{"Name": f"n{n}", "Notes": "n" * 1000} for n in range(60)])
-            adapter, seen = site.creatio(), list[str]()
+            adapter = site.creatio()
             (part,) = [one async for one in adapter.ranges("Account", RangeBy.CREATED, None, None, 100)]
-            position, more = None, True
-            while more:
-                page = await adapter.read_range("Account", part, ("Name", "Notes"), position, 60)
-                seen += page.rows
-                position, more = page.following, page.following is not None
-            assert sorted(seen) == sorted(ids)
+            assert sorted(await ids_in(adapter, part, columns=("Name", "Notes"), size=60)) == sorted(ids)
 
 
 # --- 13: what errors say ----------------------------------------------------------------------------------------------------
@@ -297,11 +288,11 @@ async def test_wrong_14_metadata_is_not_kept_across_a_change_of_the_schema(site:
     (record_id,) = await site.seed([{"Name": "a", "Code": "7"}])
     adapter = site.creatio(csdl_seconds=3600)
     await one(adapter, record_id, "Name")
-    await administer(site, "columns/add", entity="Account", column="UsrNew")
+    await site.administer("columns/add", entity="Account", column="UsrNew")
     assert (await one(adapter, record_id, "Name", "UsrNew")).values == {"Name": "a", "UsrNew": None}
     (result,) = await adapter.write("Account", [Write(WriteKind.UPDATE, record_id, {"UsrNew": "x"})])
     assert result.error is None
-    await administer(site, "columns/remove", entity="Account", column="Code")
+    await site.administer("columns/remove", entity="Account", column="Code")
     with pytest.raises(Rejected) as caught:
         await adapter.read("Account", [record_id], ["Name", "Code"])
     assert (caught.value.code, caught.value.field) == ("creatio.unknown_column", "Code")
@@ -309,7 +300,7 @@ async def test_wrong_14_metadata_is_not_kept_across_a_change_of_the_schema(site:
     assert isinstance(result.error, Rejected)
     assert (result.error.code, result.error.field) == ("creatio.unknown_column", "Code")
     assert (await adapter.describe("Account", ["Code", "UsrNew"], ())).missing == ("Code",)
-    await administer(site, "columns/add", entity="Account", column="Code")
+    await site.administer("columns/add", entity="Account", column="Code")
     assert (await one(adapter, record_id, "Code")).values == {"Code": None}
 
 
@@ -318,7 +309,7 @@ async def test_wrong_14_a_write_finds_a_column_that_was_published_after_the_meta
     (record_id,) = await site.seed([{"Name": "a"}])
     adapter = site.creatio(csdl_seconds=3600)
     await one(adapter, record_id, "Name")
-    await administer(site, "columns/add", entity="Account", column="UsrNew")
+    await site.administer("columns/add", entity="Account", column="UsrNew")
     (result,) = await adapter.write("Account", [Write(WriteKind.UPDATE, record_id, {"UsrNew": "x"})])
     assert result.error is None
     assert result.row is not None
@@ -346,9 +337,3 @@ async def test_wrong_14_an_object_that_is_being_published_is_waited_for(site: Si
         assert isinstance(result.error, Transient), kind
     await site.settings(unpublished_sets=[])
     assert (await one(adapter, record_id, "Name")).values == {"Name": "a"}
-
-
-async def administer(site: Site, what: str, **body: str) -> None:
-    """Let an administrator change the schema."""
-    response = await site.control.post(f"/_control/{what}", json=body)
-    assert response.status_code == 200, response.text
