@@ -185,6 +185,22 @@ async def test_wrong_03_execution_time_is_a_limit_of_its_own():
         assert len(await org.control.rows("account")) == done
 
 
+@pytest.mark.parametrize("servers", [1, 2])
+async def test_wrong_03_too_many_at_a_time_are_fewer_afterwards(servers):
+    """Servers that take two at a time refuse most of a first wave of eight (0x80072326); after the pause no more go out than they take."""
+    async with site(concurrency_limit=2, web_servers=servers, latency_seconds=0.25, dop_hint=16) as org:
+        adapter = org.dataverse(sleep=asyncio.sleep, concurrency=8)
+        ids = await org.control.seed("account", [{"name": "A"}])
+        await adapter.describe("account", ["name", "merged", "masterid"], [])
+        await adapter.identity()
+        found = await asyncio.gather(*(adapter.read("account", ids, ["name"]) for _ in range(16)))
+        assert [len(rows) for rows in found] == [1] * 16
+        arrivals = sorted(asked.at for asked in org.watch.of("GET", "accounts?"))
+        assert len([at for at in arrivals if at - arrivals[0] < 0.2]) == 8
+        again = next(after for before, after in pairwise(arrivals) if after - before > 0.5)
+        assert len([at for at in arrivals if 0 <= at - again < 0.2]) <= 2 * servers  # an answer takes longer than that
+
+
 @pytest.mark.parametrize("kind", ["concurrency", "time", "workers", "too_many"])
 async def test_wrong_03_codes_are_hex_text(org, kind):
     """Every code of throttling is known by its hexadecimal text, whatever its letters' case and whatever the status."""
