@@ -33,8 +33,7 @@ class Fault:
 
 FAULTS = (
     Fault(1, "a change on the Dynamics side is not looked for", "core/plan.py",
-          "(state.creatio, state.dynamics) == (printed_here, printed_there)",
-          "state.creatio == printed_here"),
+          "            and state.dynamics == dynamics_print\n", ""),
     Fault(1, "an older key is not used to verify", "core/plan.py", "if state is not None and state.key_id != key_id:", "if False:"),
     Fault(1, "an unknown key is taken for the current one", "core/fingerprint.py",
           'raise Denied("ledger.unknown_key", f"key id {key_id}") from None', "return self.keys[self.current]"),

@@ -41,10 +41,13 @@ class _Row(_Strict):
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return the row's columns on one side, in order."""
-        columns = self.creatio if side is Side.CREATIO else self.dynamics
-        if columns is None:
-            return ()
-        return (columns,) if isinstance(columns, str) else columns
+        return self.columns_by_side[side]
+
+    @cached_property
+    def columns_by_side(self) -> dict[Side, tuple[str, ...]]:
+        """Return the columns of both sides, worked out once: nothing is asked of a row more often."""
+        named = {Side.CREATIO: self.creatio, Side.DYNAMICS: self.dynamics}
+        return {side: (columns,) if isinstance(columns, str) else columns or () for side, columns in named.items()}
 
     def is_joined(self, side: Side) -> bool:
         """Tell whether the row's value on a side is a tuple of several columns."""
@@ -307,6 +310,11 @@ class MappingSet(BaseModel):
             body["pairs"] = [[pair.creatio, pair.dynamics] for pair in self.values.get(row.values, ())]
         text = json.dumps([RULE_VERSION, body], sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    @cached_property
+    def row_hashes(self) -> dict[str, dict[str, str]]:
+        """Return the row hashes by flow and row key, worked out once: each batch needs those of its flow."""
+        return {name: {row.key: self.row_hash(row) for row in flow.fields} for name, flow in self.flows.items()}
 
     def flow_hash(self, flow: str) -> str:
         """Return the hash of what changes any value of a flow: under another one its records may need alignment (law 2)."""

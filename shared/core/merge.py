@@ -106,10 +106,10 @@ def decide(question: Question) -> FieldDecision:
 
 def _merged(question: Question) -> FieldDecision:
     state, override = _confirmed(question)
-    standing = {side: override.get(side) or _standing(question, state, side) for side in SIDES}
-    if Standing.UNKNOWN in standing.values():
+    standings = [override.get(side) or _standing(question, state, side) for side in SIDES]
+    if Standing.UNKNOWN in standings:
         return _without_base(question, state)
-    changed = [side for side in SIDES if standing[side] is Standing.CHANGED]
+    changed = [side for side, standing in zip(SIDES, standings, strict=True) if standing is Standing.CHANGED]
     if not changed:
         if state is not None and state.pending and state.sent_to is not None:
             return _write(question, state, state.sent_to)
@@ -250,14 +250,16 @@ def _renewed(question: Question, state: FieldState | None) -> FieldState | None:
 
 
 def _equal(question: Question) -> bool:
-    for side in SIDES:
-        convert = question.face(side).convert
-        if convert is None:
-            continue
-        converted = convert()
-        if converted.state is State.VALUE and same(question.row, converted.value, question.face(side.other).value):
-            return True
-    return False
+    row, creatio, dynamics = question.row, question.creatio, question.dynamics
+    return _is_there(row, creatio, dynamics) or _is_there(row, dynamics, creatio)
+
+
+def _is_there(row: AnyRow, source: Face, target: Face) -> bool:
+    """Tell whether what a side's value is in the other one's terms is there already."""
+    if source.convert is None:
+        return False
+    converted = source.convert()
+    return converted.state is State.VALUE and same(row, converted.value, target.value)
 
 
 def _led(question: Question, leading: Side) -> FieldDecision:

@@ -4,19 +4,19 @@ A plan is data. `plan_record` merges a bound record, `plan_create` prepares a ne
 `recorded` the binding after it, `refused` the binding after the target said no.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property, partial
-from typing import TypeAlias
+from typing import NamedTuple
 
 from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.fingerprint import Keyring, RecordPrinter, framed_name
 from shared.core.mapping import AnyRow, Mapping, MappingSet, ReferenceRow
 from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended, joined_hash, tally
 from shared.core.records import SIDES, Row, Side, Stamp, Value, is_empty
-from shared.core.rules import Context, State, convert, same
+from shared.core.rules import Context, Converted, State, conversion, same
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Desk:
     @cached_property
     def lanes(self) -> tuple["Lane", ...]:
         """Return the rows with what the plan of every record asks of them, worked out once."""
-        return tuple(Lane(row, row.key, self.hashes[row.key]) for row in self.rows)
+        return tuple(Lane.of(row, self.hashes[row.key], self.mapping.owner_of(row), self.context) for row in self.rows)
 
     @cached_property
     def edges(self) -> dict[Side, "Edge"]:
@@ -59,16 +59,31 @@ class Desk:
     @cached_property
     def hashes(self) -> dict[str, str]:
         """Return the row hashes by row key; a column that was away makes another one, so that what was known of it is verified."""
-        return {row.key: joined_hash(self.mappings.row_hash(row), self.away.get(row.key, "")) for row in self.mapping.fields}
+        hashes = self.mappings.row_hashes[self.mapping.flow]
+        return {key: joined_hash(row_hash, self.away.get(key, "")) for key, row_hash in hashes.items()}
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One row of a desk, with its name in bindings and its hash."""
+    """One row of a desk, with its name in bindings, its hash, its owner and what turns its values into the other side's."""
 
     row: AnyRow
     key: str
     row_hash: str
+    owner: str
+    to_dynamics: Callable[[Value, str], Converted] | None
+    to_creatio: Callable[[Value, str], Converted] | None
+    """None where the row's way does not lead to the side."""
+
+    def to(self, side: Side) -> Callable[[Value, str], Converted] | None:
+        """Return what turns the other side's values into those of a side."""
+        return self.to_dynamics if side is Side.DYNAMICS else self.to_creatio
+
+    @classmethod
+    def of(cls, row: AnyRow, row_hash: str, owner: str, context: Context) -> "Lane":
+        """Return the lane of a row."""
+        to = {side: conversion(row, side.other, context) if row.writes(side) else None for side in SIDES}
+        return cls(row, row.key, row_hash, owner, to[Side.DYNAMICS], to[Side.CREATIO])
 
 
 @dataclass(frozen=True)
@@ -200,29 +215,35 @@ def plan_record(
     questions: dict[str, Question] = {}
     repairs: dict[str, Value] = {}
     covered = overwritten or {}
-    closed = {side for side in Side if side in desk.closed or not in_scope(desk.mapping, side.other, rows[side.other], desk.context)}
+    closed = {side for side in SIDES if side in desk.closed or not in_scope(desk.mapping, side.other, rows[side.other], desk.context)}
     withheld = False
-    for lane, values, prints in _out_of_step(desk, printers, binding, rows, covered):
-        leader = (leading.get(lane.key) or leading.get("")) if leading else None
-        question = _question(desk, printers, binding, rows, lane, values, prints, leader)
-        questions[lane.key] = question
+    for pair in _out_of_step(desk, printers, binding, rows, covered):
+        key = pair.lane.key
+        leader = (leading.get(key) or leading.get("")) if leading else None
+        questions[key] = question = _question(desk, printers, binding.fields.get(key), rows, pair, leader)
         decision = decide(question)
         if decision.action is Action.WRITE and decision.to in closed:
             decision, withheld = FieldDecision(decision.row, Action.NOTHING), True
-        decisions[lane.key] = decision
-        if lane.key in covered and not (decision.action is Action.WRITE and decision.to is Side.CREATIO):
-            repairs[lane.key] = covered[lane.key]
+        decisions[key] = decision
+        if key in covered and not (decision.action is Action.WRITE and decision.to is Side.CREATIO):
+            repairs[key] = covered[key]
     return RecordPlan(desk, binding, rows, decisions, questions, withheld, repairs)
 
 
-_Both: TypeAlias = MappingOf[Side, Value]
-_Prints: TypeAlias = MappingOf[Side, str]
+class _Pair(NamedTuple):
+    """A field's values on both sides, and their fingerprints under the current key."""
+
+    lane: Lane
+    creatio: Value
+    dynamics: Value
+    creatio_print: str
+    dynamics_print: str
 
 
 def _out_of_step(
     desk: Desk, printers: Printers, binding: Binding, rows: MappingOf[Side, Row], covered: MappingOf[str, Value]
-) -> Iterator[tuple[Lane, _Both, _Prints]]:
-    """Yield the fields that raise a question, with their values and fingerprints.
+) -> Iterator[_Pair]:
+    """Yield the fields that raise a question.
 
     Nearly every field of every record read is in step, so this loop is most of what the core does: it makes nothing it can do without.
     """
@@ -230,15 +251,14 @@ def _out_of_step(
     here, there = (desk.edges[side].values(rows[side]) for side in SIDES)
     if covered:
         here = [covered.get(lane.key, value) for lane, value in zip(desk.lanes, here, strict=True)]
-    printed_here, printed_there = (
-        printers.of(side, key_id).print_all(desk.edges[side].names, values) for side, values in zip(SIDES, (here, there), strict=True)
-    )
+    printed_here = printers.of(Side.CREATIO, key_id).print_all(desk.edges[Side.CREATIO].names, here)
+    printed_there = printers.of(Side.DYNAMICS, key_id).print_all(desk.edges[Side.DYNAMICS].names, there)
     for number, lane in enumerate(desk.lanes):
-        state, print_here, print_there = states.get(lane.key), printed_here[number], printed_there[number]
+        state, creatio_print, dynamics_print = states.get(lane.key), printed_here[number], printed_there[number]
         if (
             state is not None
-            and state.creatio == print_here
-            and state.dynamics == print_there
+            and state.creatio == creatio_print
+            and state.dynamics == dynamics_print
             and state.row_hash == lane.row_hash
             and state.key_id == key_id
             and state.sent is None
@@ -247,36 +267,23 @@ def _out_of_step(
             and lane.key not in covered
         ):
             continue
-        values = {Side.CREATIO: here[number], Side.DYNAMICS: there[number]}
-        yield lane, values, {Side.CREATIO: print_here, Side.DYNAMICS: print_there}
+        yield _Pair(lane, here[number], there[number], creatio_print, dynamics_print)
 
 
 def _question(
-    desk: Desk,
-    printers: Printers,
-    binding: Binding,
-    rows: MappingOf[Side, Row],
-    lane: Lane,
-    values: _Both,
-    prints: _Prints,
-    leading: Side | None,
+    desk: Desk, printers: Printers, state: FieldState | None, rows: MappingOf[Side, Row], pair: _Pair, leading: Side | None
 ) -> Question:
-    row, key_id = lane.row, desk.keyring.current
-    state = binding.fields.get(lane.key)
-    stored = prints
+    lane, row, key_id = pair.lane, pair.lane.row, desk.keyring.current
+    creatio_print, dynamics_print = pair.creatio_print, pair.dynamics_print
     if state is not None and state.key_id != key_id:
-        stored = {side: printers.print(side, state.key_id, row, values[side]) for side in SIDES}
-    creatio, dynamics = (
-        Face(
-            values[side],
-            prints[side],
-            stored[side],
-            partial(convert, row, side, values[side], rows[side].id, desk.context) if row.writes(side.other) else None,
-            rows[side].changed_by_us,
-        )
-        for side in SIDES
-    )
-    return Question(row, desk.mapping.owner_of(row), lane.row_hash, key_id, state, creatio, dynamics, leading, desk.at)
+        creatio_print = printers.print(Side.CREATIO, state.key_id, row, pair.creatio)
+        dynamics_print = printers.print(Side.DYNAMICS, state.key_id, row, pair.dynamics)
+    here, there = rows[Side.CREATIO], rows[Side.DYNAMICS]
+    to_dynamics = partial(lane.to_dynamics, pair.creatio, here.id) if lane.to_dynamics else None
+    to_creatio = partial(lane.to_creatio, pair.dynamics, there.id) if lane.to_creatio else None
+    creatio = Face(pair.creatio, pair.creatio_print, creatio_print, to_dynamics, here.changed_by_us)
+    dynamics = Face(pair.dynamics, pair.dynamics_print, dynamics_print, to_creatio, there.changed_by_us)
+    return Question(row, lane.owner, lane.row_hash, key_id, state, creatio, dynamics, leading, desk.at)
 
 
 def intent(plan: RecordPlan, run: str, at: datetime) -> Binding:
@@ -303,12 +310,12 @@ def recorded(plan: RecordPlan, written: MappingOf[Side, Row], run: str, at: date
     fields = dict(plan.binding.fields)
     moved = dict.fromkeys(SIDES, False)
     edges = plan.desk.edges
-    seen = [(side, edges[side].values(record), edges[side].values(plan.rows[side])) for side, record in written.items()]
+    seen = [(side, edges[side].values(record), _planned(plan, side)) for side, record in written.items()]
     for number, lane in enumerate(plan.desk.lanes):
         decision = plan.decisions.get(lane.key)
         to = decision.to if decision is not None and decision.action is Action.WRITE else None
         for side, found, planned in seen:
-            if side is not to and not same(lane.row, found[number], _planned(plan, lane, side, planned[number])):
+            if side is not to and found[number] != planned[number] and not same(lane.row, found[number], planned[number]):
                 moved[side] = True
         if decision is None:
             continue
@@ -333,9 +340,12 @@ def recorded(plan: RecordPlan, written: MappingOf[Side, Row], run: str, at: date
     return binding, any(moved.values())
 
 
-def _planned(plan: RecordPlan, lane: Lane, side: Side, value: Value) -> Value:
-    """Return what a write leaves in a field that it does not write: a value that our own write covered was put back."""
-    return plan.repairs.get(lane.key, value) if side is Side.CREATIO else value
+def _planned(plan: RecordPlan, side: Side) -> list[Value]:
+    """Return what a plan leaves in the fields of a side that it does not write; a value that our own write covered is put back."""
+    values = plan.desk.edges[side].values(plan.rows[side])
+    if side is Side.CREATIO and plan.repairs:
+        return [plan.repairs.get(lane.key, value) for lane, value in zip(plan.desk.lanes, values, strict=True)]
+    return values
 
 
 def _after_write(plan: RecordPlan, decision: FieldDecision, record: Row, run: str, at: datetime) -> tuple[FieldState, bool]:
@@ -417,10 +427,12 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
     problems: list[FieldDecision] = []
     waits: list[FieldDecision] = []
     key_id = desk.keyring.current
-    for rule in (rule for rule in desk.rows if rule.writes(target)):
-        value = value_on(rule, source, row)
-        converted = convert(rule, source, value, row.id, desk.context)
-        row_hash = desk.hashes[rule.key]
+    source_values = desk.edges[source].values(row)
+    for lane, value in zip(desk.lanes, source_values, strict=True):
+        rule, row_hash, turn = lane.row, lane.row_hash, lane.to(target)
+        if turn is None:
+            continue
+        converted = turn(value, row.id)
         if rule.key in left_out:
             fields[rule.key] = FieldState(row_hash, key_id, refused=printers.print(source, key_id, rule, value))
         elif converted.state is State.PROBLEM:

@@ -6,12 +6,13 @@ A rule turns the source side's value into the target side's, or says why it can'
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from shared.core.mapping import (
@@ -76,17 +77,37 @@ class Context:
 
 def convert(row: AnyRow, source: Side, value: Value, record_id: str, context: Context) -> Converted:
     """Turn a row's value on `source` into its value on the other side; `record_id` is the source record's id."""
-    converted = _RULES[type(row)](row, source, value, record_id, context)
+    return conversion(row, source, context)(value, record_id)
+
+
+def conversion(row: AnyRow, source: Side, context: Context) -> Callable[[Value, str], Converted]:
+    """Return `convert` for the values of many records: what it asks of row and metadata is worked out once."""
+    target = source.other
+    columns = [context.column(target, name) for name in row.columns(target)]
+    given = partial(_RULES[type(row)], row, source)
+    if row.is_joined(target):
+        return partial(_convert_joined, row, given, target, columns, context)
+    return partial(_convert_single, row, given, target, columns[0], context)
+
+
+_Given: TypeAlias = Callable[[Value, str, Context], Converted]
+
+
+def _convert_single(row: AnyRow, given: _Given, target: Side, column: Column, context: Context, value: Value, record_id: str) -> Converted:
+    converted = given(value, record_id, context)
+    return _fit(row, target, column, converted) if converted.state is State.VALUE else converted
+
+
+def _convert_joined(
+    row: AnyRow, given: _Given, target: Side, columns: Sequence[Column], context: Context, value: Value, record_id: str
+) -> Converted:
+    converted = given(value, record_id, context)
     if converted.state is not State.VALUE:
         return converted
-    target = source.other
-    names = row.columns(target)
-    if not row.is_joined(target):
-        return _fit(row, target, context.column(target, names[0]), converted)
     parts = converted.value if isinstance(converted.value, tuple) else (converted.value,)
     fitted: list[Scalar] = []
-    for name, part in zip(names, parts, strict=True):
-        outcome = _fit(row, target, context.column(target, name), _value(part))
+    for column, part in zip(columns, parts, strict=True):
+        outcome = _fit(row, target, column, _value(part))
         if outcome.state is not State.VALUE:
             return outcome
         assert not isinstance(outcome.value, tuple)  # noqa: S101 - a column holds one value

@@ -253,6 +253,8 @@ class Batch:
     part: KeyRange | None = None
     position: str | None = None
     size: int = BULK_SIZE
+    left_by: str = ""
+    """The batch whose page left these records over: what it began to create is theirs to settle."""
     etag: str | None = None
 
 

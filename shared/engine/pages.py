@@ -67,9 +67,8 @@ class Pages:
         for start in range(0, len(left), BATCH_SIZE):
             items = left[start : start + BATCH_SIZE]
             name = f"{batch.id}-{batch.attempt}-{start}"
-            aside = replace(
-                batch, id=name, items=items, created=now, touched=now, attempt=0, counts={}, part=None, position=None, etag=None
-            )
+            blank = replace(batch, attempt=0, counts={}, part=None, position=None, etag=None)
+            aside = replace(blank, id=name, left_by=batch.id, items=items, created=now, touched=now)
             with suppress(Stale):  # an attempt that broke off behind this made it
                 await self._services.ledger.create_batches([aside])
             await self._services.queues.send(queue_of(batch.kind), message_of(aside), delay)

@@ -200,7 +200,7 @@ class Read:
         return (announced is not None and row.stamp.time < announced) or (seen is not None and row.stamp.time < seen.time)
 
     def _someone_creates(self, work: BatchWork, binding: Binding) -> bool:
-        own = binding.owner_batch == work.batch.id
+        own = binding.owner_batch in (work.batch.id, work.batch.left_by)
         return not own and binding.deadline is not None and binding.deadline > self._services.clock()
 
     def _may_be_stale(self, work: BatchWork, job: Job) -> bool:

@@ -1,9 +1,12 @@
 """A Creatio stand-in with its identity service for one test, and the adapter that talks to it."""
 
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
@@ -23,18 +26,36 @@ async def no_wait(_: float) -> None:
     """Wait for nothing: back-off is tested elsewhere."""
 
 
+@dataclass(frozen=True)
+class Operation:
+    """One OData operation as it was sent: its address below the service root, headers, and body; `inside` a batch or alone."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: Any = None
+    inside: bool = False
+
+    @property
+    def text(self) -> str:
+        """Return the address as people read it."""
+        return unquote(self.url)
+
+
 @dataclass
 class Site:
-    """One running stand-in: its control API in words, and adapters for it."""
+    """One running stand-in: its control API in words, and adapters for it; `sent` is what those sent, logins included."""
 
     url: str
     identity: str
     control: httpx.AsyncClient
+    sent: list[httpx.Request] = field(default_factory=list)
     _adapters: list[Creatio] = field(default_factory=list)
 
-    def creatio(self, *, auth: str = "oauth", **options: Any) -> Creatio:
+    def creatio(self, *, auth: str = "oauth", timeout: float = 30, **options: Any) -> Creatio:
         """Make an adapter with a client and a login of its own."""
-        client = open_client(Forms("", "") if auth == "forms" else OAuth(self.identity, "", ""), timeout=30)
+        client = open_client(Forms("", "") if auth == "forms" else OAuth(self.identity, "", ""), timeout=timeout)
+        client.event_hooks = {"request": [self._note]}
         login = (
             FormsLogin(client, self.url, "integration", "integration-password")
             if auth == "forms"
@@ -44,6 +65,24 @@ class Site:
         made = Creatio(web, **options)
         self._adapters.append(made)
         return made
+
+    async def _note(self, request: httpx.Request) -> None:
+        self.sent.append(request)
+
+    def operations(self) -> list[Operation]:
+        """Return every OData operation that adapters sent, those inside batches one by one."""
+        found: list[Operation] = []
+        for request in self.sent:
+            _, _, below = request.url.path.partition("/odata/")
+            if not below:
+                continue
+            if below != "$batch":
+                query = request.url.query.decode()
+                found.append(Operation(request.method, below + (f"?{query}" if query else ""), dict(request.headers)))
+                continue
+            parts = json.loads(request.content, parse_float=Decimal)["requests"]
+            found += [Operation(one["method"], one["url"], one["headers"], one.get("body"), inside=True) for one in parts]
+        return found
 
     async def seed(self, rows: Sequence[Mapping[str, Any]], entity: str = "Account") -> list[str]:
         """Insert rows as they stand; return their ids."""

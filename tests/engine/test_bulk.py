@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from shared.core.binding import BindingState
 from shared.core.errors import ConfigError, Transient
 from shared.core.records import RangeBy, Side
 from shared.core.work import Asking, BatchState, FlowSettings, Load, RunKind, SleepWindow
@@ -187,6 +188,9 @@ async def test_records_that_need_another_look_do_not_hold_the_page(world):
     answers = iter([True])
     world.dynamics.lose_reply = lambda: next(answers, False)
     run = await world.bulk.start([FLOW], Side.CREATIO, Load(size=4), dry=False)
+    await world.drain()
+    assert all(binding.state is BindingState.BOUND for binding in world.ledger.bound)
+    assert world.clock() - START < timedelta(minutes=2), "they waited for the deadline of a create that was their own"
     await finish(world)
     assert names_on(world, Side.DYNAMICS) == names_on(world, Side.CREATIO)
     shown = await world.walk.progress(FLOW, run)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.judges.cap_server import running_cap
 from tests.judges.microsoft_site import Directory, MicrosoftSite, open_directory, open_site
 
 
@@ -27,3 +28,10 @@ def site(trusted: Directory) -> Iterator[MicrosoftSite]:
     """Open Microsoft's client on an organisation of its own."""
     with open_site(trusted) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def cap() -> Iterator[str]:
+    """Run CAP for all tests of this process and give its address; tests share its rows, so each makes its own."""
+    with running_cap() as url:
+        yield url

@@ -22,6 +22,7 @@ def test_columns(site) -> None:
     """Columns are listed, filtered and read one by one; one that is not there is None."""
     money = site.client.tables.list_columns("account", select=["LogicalName", "AttributeType"], filter="AttributeType eq 'Money'")
     assert {"revenue", "revenue_base"} <= {column["LogicalName"] for column in money}
+    assert {column["AttributeType"] for column in money} == {"Money"}
     name = site.client.tables.get_column("account", "Name")
     assert (name["AttributeType"], name["MaxLength"], name["IsPrimaryName"]) == ("String", 160, True)
     assert site.client.tables.get_column("account", "nothing") is None
