@@ -75,7 +75,7 @@ FAULTS = (
     Fault(7, "nothing is looked for before a create", "core/match.py",
           "for rows in found:\n        if not rows:", "for rows in found:\n        if True:"),
     Fault(7, "keys are not reserved", "engine/match.py",
-          "other = await self._services.ledger.reserve(names, own, until) if names else None", "other = None"),
+          "for name, other in (await ledger.reserve(names, until)).items() if other is not None}", "for name, other in ()}"),
     Fault(7, "the first of several hits is bound", "core/match.py", "if len(rows) == 1 and free:", "if free:"),
     Fault(7, "reservations are kept for ever", "engine/record.py",
           "done = [job for job in jobs if job.reserved and", "done = [job for job in jobs if False and"),

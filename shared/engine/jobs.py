@@ -174,6 +174,14 @@ def holder(flow: str, side: Side, record_id: str) -> str:
     return f"{flow}|{side.value}|{record_id}"
 
 
+def reserved_of(jobs: Iterable[Job]) -> dict[str, list[str]]:
+    """Return what jobs have reserved, the keys by the name under which they are held."""
+    held: dict[str, list[str]] = {}
+    for job in jobs:
+        held.setdefault(job.reserved_by, []).extend(job.reserved)
+    return held
+
+
 def counts_of(jobs: Iterable[Job], before: dict[str, int]) -> dict[str, int]:
     """Add jobs to a batch's counts by outcome."""
     counts = dict(before)

@@ -3,8 +3,7 @@
 Reserve every key, then look, then decide. The reservation keeps two workers from creating the same record twice.
 """
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -16,7 +15,7 @@ from shared.core.match import MOST_HITS, Judgement, MatchKey, Verdict, hits, jud
 from shared.core.plan import Desk, in_scope
 from shared.core.records import Row, Side
 from shared.core.work import Outcome, RunKind
-from shared.engine.jobs import REOPEN, BatchWork, Job, holder
+from shared.engine.jobs import REOPEN, BatchWork, Job, holder, reserved_of
 from shared.engine.ports import System
 from shared.engine.services import Services
 
@@ -35,8 +34,7 @@ class Match:
         wanted = [job for job in jobs if self._takes_part(work, desk, job)]
         keys = {job.id: job.guarded(partial(keys_of, desk.mapping, work.side, job.rows[work.side], desk.context)) for job in wanted}
         wanted = [job for job in wanted if job.open]
-        reserved = await asyncio.gather(*(self._reserve(work, desk, job, keys[job.id] or []) for job in wanted))
-        ours = [job for job, got in zip(wanted, reserved, strict=True) if got]
+        ours = await self._reserve(work, desk, wanted, keys)
         found = await self._find(work, desk, [(job, key) for job in ours for key in keys[job.id] or []])
         bound = await self._bindings_of_hits(work, found)
         left_out = self._left_out(work, desk, found)
@@ -49,6 +47,7 @@ class Match:
             if judgement.row is not None:
                 taken.add(judgement.row.id)
             await self._follow(work, job, judgement, bound, creates)
+        await self._give_back([job for job in ours if job.reserved and not job.open])
         return creates
 
     def _takes_part(self, work: BatchWork, desk: Desk, job: Job) -> bool:
@@ -63,17 +62,29 @@ class Match:
             return False
         return True
 
-    async def _reserve(self, work: BatchWork, desk: Desk, job: Job, keys: list[MatchKey]) -> bool:
-        names = sorted(self._reservation(work, desk, key) for key in keys)
-        own, until = holder(desk.mapping.flow, work.side, job.id), self._services.clock() + self._services.limits.create_deadline
-        other = await self._services.ledger.reserve(names, own, until) if names else None
-        if other is not None and await self._freed(names, own, other, until):
-            other = await self._services.ledger.reserve(names, own, until)
-        if other is None:
-            job.reserved, job.reserved_by = tuple(names), own
-            return True
-        job.put_off(_RESERVED_WAIT, NotReady("match.reserved", f"held for {other}", record_id=job.id))
-        return False
+    async def _reserve(self, work: BatchWork, desk: Desk, jobs: list[Job], keys: Mapping[str, list[MatchKey] | None]) -> list[Job]:
+        """Reserve the keys of jobs, all or none of each; return those that have theirs. The others wait for the holder in the way."""
+        ledger, until = self._services.ledger, self._services.clock() + self._services.limits.create_deadline
+        own = {job.id: holder(desk.mapping.flow, work.side, job.id) for job in jobs}
+        names = {own[job.id]: sorted({self._reservation(work, desk, key) for key in keys[job.id] or []}) for job in jobs}
+        others = {name: other for name, other in (await ledger.reserve(names, until)).items() if other is not None}
+        freed = {name: names[name] for name, other in others.items() if await self._freed(names[name], name, other, until)}
+        again = await ledger.reserve(freed, until) if freed else {}
+        for job in jobs:
+            name = own[job.id]
+            other = again.get(name, others.get(name))
+            if other is None:
+                job.reserved, job.reserved_by = tuple(names[name]), name
+            else:
+                job.put_off(_RESERVED_WAIT, NotReady("match.reserved", f"held for {other}", record_id=job.id))
+        return [job for job in jobs if job.open]
+
+    async def _give_back(self, jobs: list[Job]) -> None:
+        """Give back what is reserved for records that are neither bound nor created now."""
+        if jobs:
+            await self._services.ledger.release(reserved_of(jobs))
+        for job in jobs:
+            job.reserved = ()
 
     async def _freed(self, names: list[str], own: str, other: str, until: datetime) -> bool:
         """Free keys that their holder does not need any more (law 7).
@@ -83,7 +94,7 @@ class Match:
         flow, side, record_id = other.split("|")
         binding = (await self._services.ledger.bindings(flow, Side(side), [record_id])).get(record_id)
         if binding is not None and binding.state in (BindingState.BOUND, BindingState.ENDED):
-            await self._services.ledger.release(names, other)
+            await self._services.ledger.release({other: names})
             return True
         if binding is not None and binding.state is BindingState.CREATING:
             return False
@@ -158,9 +169,6 @@ class Match:
                 job.end(Outcome.CONFLICT)
             case Verdict.SKIP:
                 job.end(Outcome.OUT_OF_SCOPE)
-        if judgement.verdict is not Verdict.BIND:
-            await self._services.ledger.release(job.reserved, job.reserved_by)
-            job.reserved = ()
 
     async def _bind(self, work: BatchWork, job: Job, twin: Row, refused: Binding | None) -> None:
         """Prepare the binding of a record and its twin. It is saved, create-only, before anything is written.

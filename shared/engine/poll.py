@@ -30,7 +30,7 @@ from shared.core.work import (
     Watermark,
 )
 from shared.engine.environment import check_environments
-from shared.engine.scan import count_bound, most_changes
+from shared.engine.scan import Counted, has_bound
 from shared.engine.services import Services
 from shared.engine.stop import pause_account, stop_flow
 
@@ -47,6 +47,7 @@ class Poll:
         self._services = services
         self._polled: dict[str, datetime] = {}
         self._quiet: dict[str, datetime] = {}
+        self._counted = Counted(services)
 
     async def run(self) -> None:
         """Poll every due flow, side by side, each for a bounded slice."""
@@ -192,10 +193,9 @@ class Poll:
 
     async def _must_hold(self, mapping: Mapping, page: ChangePage) -> bool:
         """Tell whether the batches of a chain are held: there are, or may be, too many changes to sync any before all are counted."""
-        if page.complete and len(page.changes) <= most_changes(0, self._services.limits):
-            return False
-        bound = await count_bound(self._services, mapping.flow)
-        return bound > 0 and (not page.complete or len(page.changes) > most_changes(bound, self._services.limits))
+        if page.complete:
+            return not await self._counted.carries(mapping.flow, len(page.changes))
+        return await has_bound(self._services, mapping.flow)
 
     async def _enqueue(self, mapping: Mapping, side: Side, run: str, page: ChangePage, *, held: bool) -> None:
         now, state = self._services.clock(), BatchState.HELD if held else BatchState.OPEN

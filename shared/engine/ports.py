@@ -162,8 +162,11 @@ class Ledger(Protocol):
     async def forget_binding(self, binding: Binding) -> None:
         """Remove a refused binding by its ETag, so that its record can be bound by another's; raises Stale when it moved."""
 
-    async def reserve(self, keys: Sequence[str], holder: str, until: datetime) -> str | None:
-        """Reserve match keys (already hashed) for a record, all or none; return None when they are ours, else the other holder."""
+    async def reserve(self, wanted: Mapping[str, Sequence[str]], until: datetime) -> Mapping[str, str | None]:
+        """Reserve match keys (already hashed) for records, by holder, all or none for each; of two that want one key the first gets it.
+
+        Return by holder None when the keys are its own, else the holder that is in the way.
+        """
 
     async def retake(self, keys: Sequence[str], holder: str, from_holder: str, until: datetime) -> bool:
         """Take over those keys that `from_holder` reserved and that ran out; tell whether any changed hands.
@@ -171,8 +174,8 @@ class Ledger(Protocol):
         Only for a caller that has made sure that `from_holder` has no binding: `reserve` alone never frees a key (law 7).
         """
 
-    async def release(self, keys: Sequence[str], holder: str) -> None:
-        """Give reservations back; those of others stay."""
+    async def release(self, held: Mapping[str, Collection[str]]) -> None:
+        """Give reservations back, the keys by holder; those of others stay."""
 
     async def save_failures(self, failures: Sequence[Failure]) -> None:
         """Keep failures, one row for each flow, side, record and field; an older row's count goes up."""

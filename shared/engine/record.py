@@ -3,7 +3,6 @@
 A retry sends the new message first, then raises the row's attempt; a message with a lower attempt is dropped (design 7).
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from shared.core.work import (
     Outcome,
     RunKind,
 )
-from shared.engine.jobs import BatchWork, Job, counts_of, note_of, resolved
+from shared.engine.jobs import BatchWork, Job, counts_of, note_of, reserved_of, resolved
 from shared.engine.open_ends import OpenEnds, pair_of
 from shared.engine.pages import Pages
 from shared.engine.poll import queue_of, reopened
@@ -181,7 +180,8 @@ class Record:
     async def _release(self, jobs: Sequence[Job]) -> None:
         """Give reservations back when their record has its binding, or will not get one; an open create keeps them (law 7)."""
         done = [job for job in jobs if job.reserved and not (job.binding and job.binding.state is BindingState.CREATING)]
-        await asyncio.gather(*(self._services.ledger.release(job.reserved, job.reserved_by) for job in done))
+        if done:
+            await self._services.ledger.release(reserved_of(done))
 
     async def _close(self, work: BatchWork, jobs: Sequence[Job]) -> None:
         counts = counts_of(jobs, dict(work.batch.counts))

@@ -160,17 +160,20 @@ class TableLedger:
         """Remove a refused binding by its ETag, so that its record can be bound by another's; raises Stale when it moved."""
         await self._bindings.forget(binding)
 
-    async def reserve(self, keys: Sequence[str], holder: str, until: datetime) -> str | None:
-        """Reserve match keys (already hashed) for a record, all or none; return None when they are ours, else the other holder."""
-        return await self._reservations.reserve(keys, holder, until)
+    async def reserve(self, wanted: Mapping[str, Sequence[str]], until: datetime) -> Mapping[str, str | None]:
+        """Reserve match keys (already hashed) for records, by holder, all or none for each; of two that want one key the first gets it.
+
+        Return by holder None when the keys are its own, else the holder that is in the way.
+        """
+        return await self._reservations.reserve(wanted, until)
 
     async def retake(self, keys: Sequence[str], holder: str, from_holder: str, until: datetime) -> bool:
         """Take over keys that another holder, known to have no binding, reserved and that ran out; tell whether any changed hands."""
         return await self._reservations.retake(keys, holder, from_holder, until)
 
-    async def release(self, keys: Sequence[str], holder: str) -> None:
-        """Give reservations back; those of others stay."""
-        await self._reservations.release(keys, holder)
+    async def release(self, held: Mapping[str, Collection[str]]) -> None:
+        """Give reservations back, the keys by holder; those of others stay."""
+        await self._reservations.release(held)
 
     async def save_failures(self, failures: Sequence[Failure]) -> None:
         """Keep failures, one row for each flow, side, record and field; an older row's count goes up."""

@@ -177,9 +177,12 @@ class FakeLedger:
             raise Stale("ledger.changed_meanwhile")
         self.bound.remove(there)
 
-    async def reserve(self, keys: Sequence[str], holder: str, until: datetime) -> str | None:
+    async def reserve(self, wanted: Mapping[str, Sequence[str]], until: datetime) -> Mapping[str, str | None]:
+        return {holder: self._reserve(keys, holder, until) for holder, keys in wanted.items()}
+
+    def _reserve(self, keys: Sequence[str], holder: str, until: datetime) -> str | None:
         self._step("ledger.reserve")
-        for key in keys:
+        for key in sorted(keys):
             if key in self.reservations and self.reservations[key][0] != holder:
                 return self.reservations[key][0]
         for key in keys:
@@ -194,11 +197,12 @@ class FakeLedger:
             self.reservations[key] = (holder, until)
         return bool(mine)
 
-    async def release(self, keys: Sequence[str], holder: str) -> None:
-        self._step("ledger.release")
-        for key in keys:
-            if self.reservations.get(key, ("",))[0] == holder:
-                del self.reservations[key]
+    async def release(self, held: Mapping[str, Collection[str]]) -> None:
+        for holder, keys in held.items():
+            self._step("ledger.release")
+            for key in keys:
+                if self.reservations.get(key, ("",))[0] == holder:
+                    del self.reservations[key]
 
     async def save_failures(self, failures: Sequence[Failure]) -> None:
         for failure in failures:

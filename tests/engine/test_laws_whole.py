@@ -8,6 +8,7 @@ from shared.core.binding import BindingState
 from shared.core.errors import ConfigError, Transient
 from shared.core.records import Column, ColumnType, Side
 from shared.core.work import Failure, FlowSettings, RunKind, SleepWindow
+from shared.engine import scan
 from tests.engine.fakes import Record
 from tests.engine.world import FLOW, World, guid
 
@@ -227,6 +228,33 @@ async def test_law_12_the_echo_of_a_large_load_does_not_ask(world):
     await filled(world, 250)
     await world.cycle(3)
     assert not any(name == "flow_asks" for name, _ in world.events)
+
+
+async def test_law_12_large_reads_that_are_no_mass_change_are_counted_once_an_hour(world, monkeypatch):
+    """Forty are bound and ten change, again and again: the bindings are counted once an hour, and twenty at once ask all the same."""
+    monkeypatch.setattr(scan, "_FEW", 5)
+    pairs = await filled(world, 40)
+    scans, scan_bindings = [], world.ledger.scan_bindings
+
+    async def counted(flow, after=None, limit=1000):
+        scans.append(flow)
+        return await scan_bindings(flow, after, limit)
+
+    monkeypatch.setattr(world.ledger, "scan_bindings", counted)
+
+    async def edit(number, value):
+        for record, _ in pairs[:number]:
+            world.creatio.edit_as_user(record, Zip=value)
+        await world.cycle(3)
+        return [world.dynamics.value(twin, "zip") for _, twin in pairs].count(value)
+
+    world.clock.tick(3700)
+    assert [await edit(10, value) for value in ("2", "3", "4")] == [10, 10, 10]
+    assert len(scans) == 1
+    world.clock.tick(3700)
+    assert (await edit(10, "5"), len(scans)) == (10, 2)
+    assert await edit(20, "6") == 0
+    assert world.ledger.flows[FLOW].asking is not None
 
 
 async def test_law_12_while_a_flow_asks_nothing_else_of_it_is_written(world):

@@ -1,6 +1,7 @@
 """The rest of the ledger on a real Azurite: settings, watermarks, slots, batches, runs, reservations, failures, conflicts, waiting rows."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -211,69 +212,126 @@ async def test_purge_removes_old_work_and_keeps_the_rest(ledger: TableLedger) ->
     assert await ledger.purge(NOON + HOUR) == 0
 
 
+async def take(ledger: TableLedger, keys: Sequence[str], holder: str, until: datetime) -> str | None:
+    """Reserve the keys of one record; return who is in the way."""
+    return (await ledger.reserve({holder: keys}, until))[holder]
+
+
 async def test_reservations_are_all_or_none(ledger: TableLedger) -> None:
     """A record that misses one key gets none of its keys, and learns who is in the way; asking again for own keys succeeds (law 7)."""
     until = NOON + HOUR
-    assert await ledger.reserve(["m", "z"], "flow a", until) is None
-    assert await ledger.reserve(["z", "b", "a"], "flow b", until) == "flow a"
-    assert await ledger.reserve(["a", "b"], "flow c", until) is None
-    assert await ledger.reserve(["z", "m"], "flow a", until) is None
-    await ledger.release(["z", "m", "a"], "flow a")
-    assert await ledger.reserve(["z"], "flow b", until) is None
-    assert await ledger.reserve(["a"], "flow b", until) == "flow c"
+    assert await take(ledger, ["m", "z"], "flow a", until) is None
+    assert await take(ledger, ["z", "b", "a"], "flow b", until) == "flow a"
+    assert await take(ledger, ["a", "b"], "flow c", until) is None
+    assert await take(ledger, ["z", "m"], "flow a", until) is None
+    await ledger.release({"flow a": ["z", "m", "a"]})
+    assert await take(ledger, ["z"], "flow b", until) is None
+    assert await take(ledger, ["a"], "flow b", until) == "flow c"
 
 
 async def test_reserving_and_giving_back_cost_a_request_each(ledger: TableLedger, storage: Storage) -> None:
     """The keys of a record travel together, and a lost reply on either way is resolved without losing or leaving a reservation."""
-    await ledger.reserve(["other"], "other", NOON)
+    await take(ledger, ["other"], "other", NOON)
     before = (ledger.requests, ledger.operations)
-    assert await ledger.reserve(["a", "b", "c"], "me", NOON) is None
-    await ledger.release(["a", "b", "c"], "me")
+    assert await take(ledger, ["a", "b", "c"], "me", NOON) is None
+    await ledger.release({"me": ["a", "b", "c"]})
     assert (ledger.requests - before[0], ledger.operations - before[1]) == (2, 6)
     with lost_replies(storage, "POST") as lost:
-        assert await ledger.reserve(["a", "b"], "me", NOON) is None
+        assert await take(ledger, ["a", "b"], "me", NOON) is None
     assert len(lost) == 1
-    assert await ledger.reserve(["b"], "you", NOON) == "me"
+    assert await take(ledger, ["b"], "you", NOON) == "me"
     with lost_replies(storage, "POST") as lost:
-        await ledger.release(["a", "b"], "me")
+        await ledger.release({"me": ["a", "b"]})
     assert len(lost) == 1
-    assert await ledger.reserve(["a", "b"], "you", NOON) is None
+    assert await take(ledger, ["a", "b"], "you", NOON) is None
 
 
 async def test_renewed_reservations_are_given_back_too(ledger: TableLedger, storage: Storage, prefix: str) -> None:
     """What another process renewed for the same record, or reserved with other keys, is given back; what moved to others stays."""
     other = TableLedger(storage, prefix)
-    await ledger.reserve(["a", "b"], "me", NOON)
-    assert await other.reserve(["b", "c"], "me", NOON + HOUR) is None
-    await ledger.release(["a", "b", "c"], "me")
-    await ledger.reserve(["a", "b"], "me", NOON)
-    assert await other.reserve(["a"], "me", NOON + HOUR) is None
-    await ledger.release(["a", "b"], "me")
-    assert await other.reserve(["a", "b", "c"], "you", NOON) is None
-    await ledger.release(["a", "b", "c"], "me")
-    assert await ledger.reserve(["c"], "me", NOON) == "you"
+    await take(ledger, ["a", "b"], "me", NOON)
+    assert await take(other, ["b", "c"], "me", NOON + HOUR) is None
+    await ledger.release({"me": ["a", "b", "c"]})
+    await take(ledger, ["a", "b"], "me", NOON)
+    assert await take(other, ["a"], "me", NOON + HOUR) is None
+    await ledger.release({"me": ["a", "b"]})
+    assert await take(other, ["a", "b", "c"], "you", NOON) is None
+    await ledger.release({"me": ["a", "b", "c"]})
+    assert await take(ledger, ["c"], "me", NOON) == "you"
 
 
 async def test_two_records_with_the_same_keys_never_both_reserve(ledger: TableLedger) -> None:
     """Many that want the same keys at once, in any order: exactly one gets them, so nobody waits for nothing."""
     orders = [["a", "b", "c"], ["c", "b", "a"], ["b", "c", "a"]] * 3
-    got = await asyncio.gather(*(ledger.reserve(keys, f"r{number}", NOON) for number, keys in enumerate(orders)))
+    got = await asyncio.gather(*(take(ledger, keys, f"r{number}", NOON) for number, keys in enumerate(orders)))
     winners = [f"r{number}" for number, other in enumerate(got) if other is None]
     assert len(winners) == 1
     assert {other for other in got if other is not None} == set(winners)
 
 
+async def test_the_keys_of_many_records_travel_together(ledger: TableLedger, storage: Storage, prefix: str) -> None:
+    """A batch of a hundred records with two keys each is reserved in two transactions and given back in two, by any process."""
+    await take(ledger, ["x"], "other", NOON)
+    wanted = {f"r{number:03}": [f"a{number:03}", f"b{number:03}"] for number in range(100)}
+    before = (ledger.requests, ledger.operations)
+    assert await ledger.reserve(wanted, NOON) == dict.fromkeys(wanted)
+    assert (ledger.requests - before[0], ledger.operations - before[1]) == (2, 200)
+    await ledger.release(wanted)
+    assert (ledger.requests - before[0], ledger.operations - before[1]) == (4, 400)
+    with lost_replies(storage, "POST") as lost:
+        assert await ledger.reserve(wanted, NOON) == dict.fromkeys(wanted)
+    assert lost
+    await TableLedger(storage, prefix).release(wanted)
+    assert await take(ledger, ["a000", "b099", "a050"], "you", NOON) is None
+
+
+async def test_a_key_that_is_held_keeps_only_its_own_record_out(ledger: TableLedger) -> None:
+    """Of many records those whose keys others hold are told whom they wait for, and hold nothing; the rest have theirs (law 7)."""
+    await ledger.reserve({"old 1": ["k3"], "old 2": ["k7", "k8"], "r5": ["k5"]}, NOON)
+    wanted = {f"r{number}": [f"k{number}", f"m{number}"] for number in range(10)}
+    expected = dict.fromkeys(wanted) | {"r3": "old 1", "r7": "old 2", "r8": "old 2"}
+    assert await ledger.reserve(wanted, NOON) == expected
+    assert await take(ledger, ["m3", "m7", "m8"], "free", NOON) is None
+    assert await take(ledger, ["m2"], "free", NOON) == "r2"
+    await ledger.release(wanted)
+    assert await take(ledger, ["k3"], "free", NOON) == "old 1"
+
+
+async def test_of_two_records_of_one_batch_the_first_gets_the_key(ledger: TableLedger) -> None:
+    """Doubles in one batch: the first is served, the others wait for it, and what they want besides is not held for them."""
+    wanted = {"first": ["a", "b"], "second": ["b", "c"], "third": ["c", "d"], "none": []}
+    assert await ledger.reserve(wanted, NOON) == {"first": None, "second": "first", "third": None, "none": None}
+    await ledger.release({"first": ["a", "b"], "second": ["b", "c"], "third": ["c", "d"]})
+    assert await take(ledger, ["a", "b", "c", "d"], "free", NOON) is None
+
+
+async def test_batches_that_want_the_same_keys_share_them_without_loss(ledger: TableLedger, storage: Storage, prefix: str) -> None:
+    """Two workers reserve the same forty keys for records of their own, at once: each key ends up with one of them, none is half held."""
+    other = TableLedger(storage, prefix)
+    mine = {f"m{number}": [f"k{number}", f"k{number + 1}"] for number in range(0, 40, 2)}
+    yours = {f"y{number}": [f"k{number + 1}", f"k{number + 2}"] for number in range(0, 38, 2)}
+    got = await asyncio.gather(ledger.reserve(mine, NOON), other.reserve(yours, NOON))
+    holders: dict[str, str] = {}
+    for answers, wanted in zip(got, (mine, yours), strict=True):
+        for holder, in_the_way in answers.items():
+            if in_the_way is None:
+                assert not set(wanted[holder]) & set(holders)
+                holders |= dict.fromkeys(wanted[holder], holder)
+    for key in sorted({key for keys in (mine | yours).values() for key in keys}):
+        assert await take(ledger, [key], "visitor", NOON) == holders.get(key)
+
+
 async def test_a_reservation_that_ran_out_is_held_until_it_is_retaken(ledger: TableLedger, clock: FakeClock) -> None:
     """Time alone frees no key (law 7): `reserve` names the old holder; `retake` moves that holder's keys only, after the deadline only."""
-    await ledger.reserve(["k1", "k2"], "old", NOON + SECOND)
+    await take(ledger, ["k1", "k2"], "old", NOON + SECOND)
     assert not await ledger.retake(["k1"], "new", "old", NOON + HOUR)
     clock.now = NOON + SECOND
-    assert await ledger.reserve(["k1"], "new", NOON + HOUR) == "old"
+    assert await take(ledger, ["k1"], "new", NOON + HOUR) == "old"
     assert not await ledger.retake(["k1"], "new", "third", NOON + HOUR)
     both = await asyncio.gather(*(ledger.retake(["k1", "k2"], name, "old", NOON + HOUR) for name in ("new", "rival")))
     assert sorted(both) == [False, True]
-    await ledger.release(["k1", "k2"], "old")
-    holder = await ledger.reserve(["k1"], "visitor", NOON)
+    await ledger.release({"old": ["k1", "k2"]})
+    holder = await take(ledger, ["k1"], "visitor", NOON)
     assert holder in {"new", "rival"}
     assert await ledger.retake(["k1"], "visitor", str(holder), NOON) is False
 
@@ -344,7 +402,7 @@ async def test_a_missing_table_is_empty_and_made_by_the_first_write(ledger: Tabl
     assert await ledger.bindings(FLOW, Side.DYNAMICS, ["d1"]) == {}
     assert await ledger.open_batches(FLOW) == []
     assert await ledger.purge(NOON) == 0
-    await ledger.release(["k"], "nobody")
+    await ledger.release({"nobody": ["k"]})
     await ledger.clear_waiting([waiting("a", "b")])
     await ledger.save_conflicts([Conflict(FLOW, "c", "d", "", "both changed", NOON)])
     assert len(await ledger.conflicts(FLOW)) == 1
@@ -354,7 +412,7 @@ async def test_rows_of_a_newer_version_are_refused_everywhere(ledger: TableLedge
     """Settings, batches and reservations that a newer version wrote raise its code, instead of being half understood."""
     await ledger.save_flow(FlowSettings(FLOW))
     await ledger.create_batches([batch("b1")])
-    await ledger.reserve(["k1"], "old", NOON)
+    await ledger.reserve({"old": ["k1"]}, NOON)
     clock.now = NOON + HOUR
     for table in ("State", "Work"):
         client = storage.tables().get_table_client(prefix + table)
