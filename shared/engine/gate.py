@@ -7,10 +7,10 @@ asks a person: a backup may have been restored, or an import gone wrong. Otherwi
 from collections.abc import Sequence
 from dataclasses import replace
 
-from shared.core.binding import BindingState
+from shared.core.binding import BindingState, Seen
 from shared.core.errors import Denied, Rejected, Stale, Transient
 from shared.core.mapping import Mapping
-from shared.core.records import Side
+from shared.core.records import Side, Stamp
 from shared.core.schedule import rests
 from shared.core.work import Asking, Batch, BatchState, FlowSettings, Outcome, PollMessage, PollState, RunKind
 from shared.engine.desk import open_desk
@@ -67,7 +67,7 @@ class Gate:
         if not stamped:
             return batch
         seen = await self._services.ledger.stamps(batch.flow, batch.side, stamped)
-        items = [item for item in batch.items if seen.get(item.id) != (item.stamp, BindingState.BOUND) or item.stamp is None]
+        items = [item for item in batch.items if item.stamp is None or not _is_echo(seen.get(item.id), item.stamp)]
         unchanged = batch.counts.get(Outcome.UNCHANGED.value, 0) + len(batch.items) - len(items)
         return replace(batch, items=items, counts={**batch.counts, Outcome.UNCHANGED.value: unchanged} if unchanged else batch.counts)
 
@@ -89,6 +89,10 @@ class Gate:
             if changed > most:
                 break
         return changed, back > 0
+
+
+def _is_echo(seen: Seen | None, stamp: Stamp) -> bool:
+    return seen is not None and seen.state is BindingState.BOUND and seen.stamp == stamp
 
 
 async def held_batches(services: Services, flow: str, side: Side) -> list[Batch]:

@@ -157,10 +157,12 @@ class Sync:
                 raise
             return  # a row can't be read: the read step finds out whose it is
         for job in stamped:
-            stamp, state = known.get(job.id, (None, None))
-            if state is BindingState.BOUND and stamp == job.item.stamp:
+            seen = known.get(job.id)
+            if seen is not None and seen.state is BindingState.BOUND and seen.stamp == job.item.stamp:
                 job.keeps_note = True
                 job.end(Outcome.UNCHANGED)
+            elif seen is None or seen.binding is not None:
+                work.known[job.id] = seen.binding if seen else None
 
     async def _look(self, work: BatchWork, desk: Desk) -> None:
         """Take one look at every record that still needs work."""
