@@ -15,7 +15,9 @@ MEMORY: Final = 300.0
 _FLAT: Final = 1.10
 """Memory counts as flat when five times the records need a tenth more at most."""
 _LOOKS_FOR_DOUBLES = "each record that is new on its side is looked for by each of its match keys first (law 7)"
-_LEDGER_TWICE = "a binding is saved before and after its write, two rows each time (laws 4 and 6)"
+_LEDGER_WHY = (
+    "a binding is saved before and after its write (laws 4 and 6), and a poll of more than 100 changes counts the flow's bindings (law 12)"
+)
 _CORE_WHY = "see the profile: normalising, fingerprints and reading JSON in Python take nearly all of it"
 _RACE_WHY = {
     TANDEM_BULK.name: (
@@ -113,9 +115,9 @@ def _round_trip(what: str, edits: Cost, echoes: Cost, most: int, ledger: tuple[f
         _most(f"{what}: requests for the echoes alone", back, 3),
     ]
     for name, cost, (operations, requests) in (("record", edits, ledger), ("echo", echoes, (2.0, 2.2))):
-        lines.append(_most(f"{what}: ledger operations for each {name}", cost.ledger_operations / cost.records, operations, _LEDGER_TWICE))
+        lines.append(_most(f"{what}: ledger operations for each {name}", cost.ledger_operations / cost.records, operations, _LEDGER_WHY))
         sent = (cost.ledger_requests + cost.queue_requests) / cost.records
-        lines.append(_most(f"{what}: table and queue requests for each {name}", sent, requests, _LEDGER_TWICE))
+        lines.append(_most(f"{what}: table and queue requests for each {name}", sent, requests, _LEDGER_WHY))
     return lines
 
 

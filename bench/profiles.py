@@ -3,6 +3,7 @@
 import asyncio
 import cProfile
 import pstats
+import re
 from io import StringIO
 from typing import Final
 
@@ -10,6 +11,7 @@ from bench import tandem_load
 from bench.race import static_server
 
 _LINES: Final = 25
+_PLACE: Final = re.compile(r"(?<= )\S*/(?:site-packages|lib/python3\.\d+)/")
 
 
 def load_profile(way: str, records: int) -> str:
@@ -23,5 +25,10 @@ def load_profile(way: str, records: int) -> str:
             profiler.disable()
     text = StringIO()
     pstats.Stats(profiler, stream=text).sort_stats("tottime").print_stats(_LINES)
-    shown = text.getvalue()
-    return "\n".join(line.replace(f"{tandem_load.ROOT}/", "") for line in shown.splitlines() if line.strip())
+    return plain(text.getvalue())
+
+
+def plain(profile: str) -> str:
+    """Return a profile without empty lines and without where this machine keeps the checkout and Python."""
+    below = profile.replace(f"{tandem_load.ROOT}/", "")
+    return "\n".join(_PLACE.sub("", line) for line in below.splitlines() if line.strip())

@@ -5,6 +5,7 @@ Runs of the competitors take turns, so that what else the machine does falls on 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -127,6 +128,7 @@ def race(server: Server, competitors: Sequence[Competitor], records: int, runs: 
                 laps[one.name].append(lap(server, one, records, latency))
             except (RuntimeError, ValueError) as problem:
                 problems[one.name] = str(problem)
+                laps[one.name].clear()  # fewer runs than the others' make no median
     return [Entry(one, records, tuple(laps[one.name]), problems.get(one.name, ""), _version(server, one)) for one in competitors]
 
 
@@ -138,25 +140,34 @@ def lap(server: Server, competitor: Competitor, records: int, latency: float) ->
         folder = Path(name)
         measured = [sys.executable, str(_MEASURED), str(folder / "took.json")]
         given = [str(python), "-m", competitor.module, *_arguments(server, competitor, folder)]
-        done = subprocess.run(
-            [*measured, *given],
-            cwd=environments.ROOT,
-            env=_environment(server, competitor),
-            capture_output=True,
-            check=False,
-            timeout=_SECONDS,
-        )
-        if done.returncode:
-            last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
-            raise RuntimeError(f"ended with {done.returncode}: {last[0][:_SHOWN]}")
+        said, log, code = _run([*measured, *given], _environment(server, competitor))
+        if code:
+            last = log.strip().splitlines()[-1:] or ["no reason given"]
+            raise RuntimeError(f"ended with {code}: {last[0][:_SHOWN]}")
+        if not said.strip():
+            raise RuntimeError("told nothing of its work")
         took = json.loads((folder / "took.json").read_text(encoding="utf-8"))
-    told, counts = json.loads(done.stdout.splitlines()[-1]), server.counts()
+    told, counts = json.loads(said.splitlines()[-1]), server.counts()
     if (counts["written"], counts["writes"], counts["different"]) != (records, records, 0):
         said = f"{counts['written']:,} of {records:,} accounts in {counts['writes']:,} writes, {counts['different']:,} are wrong"
         raise RuntimeError(f"wrote {said}")
     kilobytes = max(took["kilobytes"], told.get("memory_kilobytes", 0))
     requests = sum(counts["requests"].values())
     return Lap(told["seconds"], took["process"], took["processor"], counts["processor"], kilobytes / _KILOBYTES, requests)
+
+
+def _run(command: list[str], environment: dict[str, str]) -> tuple[str, str, int]:
+    """Run a command; return what it printed, its log and its exit code. What it started ends with it when it takes too long."""
+    process = subprocess.Popen(
+        command, cwd=environments.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        said, log = process.communicate(timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise RuntimeError(f"did not end within {_SECONDS} s") from None
+    return said, log, process.returncode
 
 
 def prepare(server: Server, competitors: Iterable[Competitor]) -> dict[str, str]:

@@ -18,6 +18,11 @@ from bench.start_up import StartUp
 
 _FURTHER_CELLS: Final = 10
 """Those of a line of the comparison behind the first figure."""
+_BUSY: Final = 1.0
+_BUSY_WORDS: Final = (
+    "other work ran on this machine at the same time, so seconds are too long and rates too low, most of all for long runs and for tools "
+    "of one process; counts, memory and processor time hold"
+)
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
 
@@ -31,6 +36,8 @@ def heading(runs: int) -> list[str]:
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "Runs": f"medians of {runs} where nothing else is said; the runs of all tools take turns",
     }
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > _BUSY:
+        facts["Mind"] = _BUSY_WORDS
     intro = "Written by `make bench`. Every figure was measured in that run; budgets are those of the design, section 10."
     return ["# Measured speed and cost", "", intro, "", "## Machine", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
 

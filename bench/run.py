@@ -19,7 +19,7 @@ from typing import Final
 from bench import budgets, core_speed, report, sandbox_cost, start_up
 from bench.budgets import Budget
 from bench.competitors import ALL, PEERS, SERIAL_ONE, TANDEM_WEIGHED, Competitor
-from bench.profiles import load_profile
+from bench.profiles import load_profile, plain
 from bench.race import Entry, Server, prepare, race, say, static_server
 
 RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
@@ -129,7 +129,7 @@ def _start_up(_wanted: Options) -> Part:
 
 def _profile(wanted: Options) -> Part:
     say("Profiles ...")
-    lines = report.profile_section("Where the core's time goes", core_speed.profile())
+    lines = report.profile_section("Where the core's time goes", plain(core_speed.profile()))
     for way in ("bare", "bulk"):
         lines += report.profile_section(f"Where a load's time goes: {way}", load_profile(way, min(wanted.records, 2_000)))
     return Part([], lines)

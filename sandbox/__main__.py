@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     root = Path(__file__).resolve().parent.parent
     os.chdir(str(root))
     try:
-        python = setup.prepare(root, node=command.needs_node)
+        python = setup.prepare(root, node=command.node)
         if not setup.is_running_in(python):
             return setup.run_again(python, ["-m", "sandbox", *arguments])
         return catalogue.entry_point(command)(arguments[1:])

@@ -10,41 +10,43 @@ if TYPE_CHECKING:
 
 
 class Command(NamedTuple):
-    """One command; `entry` is `module:function`, imported only when the command runs."""
+    """One command; `entry` is `module:function`, imported only when the command runs, `node` the folders whose npm packages it needs."""
 
     name: str
     summary: str
     entry: str
-    needs_node: bool
+    node: tuple[str, ...]
 
+
+RUN = (".",)
+TESTED = (".", "tests/judges/cap")
+"""The OData server of the tests has a licence of its own, so only who runs the tests installs it."""
 
 COMMANDS = (
     Command(
         "demo",
         "Show accounts going both ways between two stand-ins; ends in OK or in what differs.",
         "sandbox.commands.shows:demo",
-        needs_node=True,
+        node=RUN,
     ),
     Command(
         "test",
         "Check style, types, imports and docs, then run the tests (12 minutes at most).",
         "sandbox.commands.checks:test",
-        needs_node=True,
+        node=TESTED,
     ),
-    Command("test-all", "The same with the slow tests, without a time limit.", "sandbox.commands.checks:test_all", needs_node=True),
-    Command(
-        "up", "Start everything, fill both sides, print the addresses and leave it running.", "sandbox.commands.running:up", needs_node=True
-    ),
-    Command("down", "Stop what `up` started.", "sandbox.commands.running:down", needs_node=False),
-    Command("bench", "Measure speed; prints a table.", "sandbox.commands.shows:bench", needs_node=True),
-    Command("lint", "Check style, types and imports only.", "sandbox.commands.checks:lint", needs_node=False),
+    Command("test-all", "The same with the slow tests, without a time limit.", "sandbox.commands.checks:test_all", node=TESTED),
+    Command("up", "Start everything, fill both sides, print the addresses and leave it running.", "sandbox.commands.running:up", node=RUN),
+    Command("down", "Stop what `up` started.", "sandbox.commands.running:down", node=()),
+    Command("bench", "Measure speed; prints a table.", "sandbox.commands.shows:bench", node=RUN),
+    Command("lint", "Check style, types and imports only.", "sandbox.commands.checks:lint", node=()),
     Command(
         "docs",
         "Write the generated pages again: docs/errors.md and the settings table of README.md.",
         "sandbox.commands.pages:docs",
-        needs_node=False,
+        node=(),
     ),
-    Command("help", "Show this list.", "", needs_node=False),
+    Command("help", "Show this list.", "", node=()),
 )
 
 

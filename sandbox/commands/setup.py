@@ -7,6 +7,7 @@ describe it, so that a second run starts at once and a changed pin is installed 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -31,15 +32,15 @@ class SetupError(CommandError):
     """Something must be installed first."""
 
 
-def prepare(root: Path, *, node: bool) -> Path:
-    """Install what is missing and return the Python of the virtual environment.
+def prepare(root: Path, *, node: tuple[str, ...]) -> Path:
+    """Install what is missing and return the Python of the virtual environment; `node` names the folders with npm packages.
 
     Raises:
         SetupError: Python or Node is missing or too old, or an installation failed.
     """
     python = _virtual_environment(root)
-    if node:
-        _node_modules(root)
+    for folder in node:
+        _node_modules(root / folder)
     return python
 
 
@@ -83,7 +84,8 @@ def _node_modules(root: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise SetupError("npm is not on the PATH, though Node is: install npm (it comes with Node), then run the command again.")
-    _step("Installing Azurite and the OData server of the tests", [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], root)
+    named = json.loads((root / "package.json").read_text(encoding="utf-8"))["devDependencies"]
+    _step(f"Installing {', '.join(named)} (npm)", [npm, "ci", "--no-audit", "--no-fund", "--loglevel=error"], root)
     stamp.write_text(wanted, encoding="utf-8")
 
 

@@ -62,7 +62,7 @@ def create_creatio(settings: Mapping[str, Any] | None = None, database: str = ":
     service = Service(tables, saving, switches, counts)
     sessions = Sessions(switches)
     batch = Batch(service, tables, switches, counts, store.edit)
-    site = _Site(switches, Gate(switches, sessions), service, batch, store)
+    site = _Site(switches, Gate(switches, sessions, clock, counts), service, batch, store)
     routes = estate_routes(CreatioEstate(tables, switches), to_json)
     panel = Panel("creatio", store, switches, chaos, clock, counts, dumps=to_json, extra_routes=routes)
     app = controlled(site, panel, _label, render, sessions.expire)
@@ -106,7 +106,8 @@ class _Site:
             return self.gate.log_out(request)
         if path == f"/0{_LOGIN}/Login":
             return Response(status_code=401)
-        if path.startswith((f"{prefix}/odata/", f"{prefix}/ServiceModel/", _EVENT_LOG)) or path == f"{prefix}/odata":
+        closed = (f"{prefix}/odata/", f"{prefix}/ServiceModel/", _EVENT_LOG)
+        if path.startswith(closed) or path in {f"{prefix}/{name}" for name in ("odata", "ping", "api/OAuthHealthCheck")}:
             return await self._behind_the_gate(request, prefix)
         return self._open_to_all(path, prefix)
 
@@ -133,19 +134,26 @@ class _Site:
     async def _behind_the_gate(self, request: Request, prefix: str) -> Response:
         body = await request.body()
         if fired(request.scope, "csrf"):
-            return Response(status_code=403)
+            return self.gate.csrf_refusal()
         entry = self.gate.enter(request)
         if isinstance(entry, Response):
             return entry
-        path = request.url.path
-        if path.startswith(_EVENT_LOG):
-            response = self._event_log_config()
-        elif path.startswith(f"{prefix}/odata"):
-            response = _response(self._odata(request, prefix, body, entry.user))
-        else:
-            response = _html(404)
+        async with self.gate.turn(entry):
+            response = self._entered(request, prefix, body, entry.user)
         set_cookies(response, entry.cookies)
         return response
+
+    def _entered(self, request: Request, prefix: str, body: bytes, user: str) -> Response:
+        path = request.url.path
+        if path.startswith(_EVENT_LOG):
+            return self._event_log_config()
+        if path.startswith(f"{prefix}/odata"):
+            return _response(self._odata(request, prefix, body, user))
+        if path == f"{prefix}/ping" and request.method == "POST":
+            return Response("true", 200, {"content-type": JSON})
+        if path == f"{prefix}/api/OAuthHealthCheck":
+            return Response("Healthy", 200, {"content-type": "text/plain"})
+        return _html(404)
 
     def _odata(self, request: Request, prefix: str, body: bytes, user: str) -> Answer:
         rules = [rule for kind in _PASSED_ON if (rule := fired(request.scope, kind)) is not None]

@@ -24,7 +24,7 @@ from sandbox.control import Counts, Switches
 from sandbox.creatio.database import Database
 from sandbox.creatio.errors import CreatioError
 from sandbox.creatio.multipart import read_multipart, write_multipart
-from sandbox.creatio.service import Answer, Call, Service, refusal
+from sandbox.creatio.service import Answer, Call, Service
 from sandbox.creatio.settings import CreatioSettings
 from sandbox.creatio.values import Raw, to_json
 
@@ -88,7 +88,7 @@ class Batch:
             parts = _read_json(call.body) if is_json else _from_multipart(content_type, call.body)
             self._check_size(parts)
         except CreatioError as error:
-            return refusal(error)
+            return self._service.refusal(error)
         done = self._run(call, parts)
         if is_json or "application/json" in call.headers.get("accept", ""):
             return _write_json(done)
@@ -146,10 +146,10 @@ class Batch:
         self._let_user_edit(call, parts, index, before=True)
         broken = call.troubles.find("part_status")
         if broken is not None and broken.options.get("index", 0) == index:
-            return refusal(CreatioError(broken.status, f"The part was refused with status {broken.status}."))
+            return self._service.refusal(CreatioError(broken.status, f"The part was refused with status {broken.status}."))
         path, query = _relative(part.url, call.root)
         if path.startswith("$batch"):
-            return refusal(CreatioError(400, "A batch can't contain another batch."))
+            return self._service.refusal(CreatioError(400, "A batch can't contain another batch."))
         inner = replace(call, method=part.method, path=path, query=query, headers=part.headers, body=part.body)
         answer = self._service.answer(inner)
         self._let_user_edit(call, parts, index, before=False)

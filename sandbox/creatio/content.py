@@ -10,7 +10,7 @@ from sandbox.creatio.schema import METADATA, Schema
 from sandbox.creatio.values import Stored
 
 _SYSTEM_CONTACT = "410006e1-ca4e-4502-a9ec-e54d922d2c00"
-_SHIPPED = "2021-03-01T08:00:00.000000Z"
+_SHIPPED = "2021-03-01T08:00:00.0000000Z"
 _USER = 4
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Collection
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -14,15 +15,15 @@ _HEAD = (
 _EDM = "http://docs.oasis-open.org/odata/ns/edm"
 
 
-def service_document(schema: Schema, root: str) -> dict[str, Any]:
-    """Return the service document: every entity set."""
-    sets = [{"name": name, "kind": "EntitySet", "url": name} for name in schema.entities]
+def service_document(schema: Schema, root: str, unpublished: Collection[str] = ()) -> dict[str, Any]:
+    """Return the service document: every entity set that is published."""
+    sets = [{"name": name, "kind": "EntitySet", "url": name} for name in schema.entities if name not in unpublished]
     return {"@odata.context": f"{root}/$metadata", "value": sets}
 
 
-def csdl(schema: Schema, *, max_length: bool) -> str:
+def csdl(schema: Schema, *, max_length: bool, unpublished: Collection[str] = ()) -> str:
     """Return the CSDL XML; `max_length` adds a facet of which it is not known whether Creatio shows it."""
-    return _csdl(_Hashable(schema), max_length)
+    return _csdl(_Hashable(schema), max_length, frozenset(unpublished))
 
 
 class _Hashable:
@@ -40,10 +41,11 @@ class _Hashable:
 
 
 @functools.lru_cache(maxsize=4)
-def _csdl(key: _Hashable, max_length: bool) -> str:
+def _csdl(key: _Hashable, max_length: bool, unpublished: frozenset[str]) -> str:
     schema = key.schema
-    types = "".join(_entity_type(entity, schema, max_length=max_length) for entity in schema.entities.values())
-    sets = "".join(f'<EntitySet Name="{name}" EntityType="{NAMESPACE}.{name}"/>' for name in schema.entities)
+    published = {name: entity for name, entity in schema.entities.items() if name not in unpublished}
+    types = "".join(_entity_type(entity, schema, max_length=max_length) for entity in published.values())
+    sets = "".join(f'<EntitySet Name="{name}" EntityType="{NAMESPACE}.{name}"/>' for name in published)
     container = f'<EntityContainer Name="Container">{sets}</EntityContainer>'
     return (
         f'{_HEAD}<Schema Namespace="{NAMESPACE}" xmlns="{_EDM}">{types}</Schema>'

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from sandbox.creatio.content import made_id
 from sandbox.creatio.database import Database, StoredRow
 from sandbox.creatio.schema import Entity
 from sandbox.creatio.values import Stored
@@ -57,6 +58,8 @@ _MASTERS = (
         {
             "Phone": _MAIN_PHONE,
             "MobilePhone": "d4a2dc80-30ca-df11-9b2a-001d60e938c6",
+            "HomePhone": made_id("CommunicationType", "Home phone"),
+            "Skype": made_id("CommunicationType", "Skype"),
             "Email": "ee1c85c3-cfcb-df11-9b2a-001d60e938c6",
         },
     ),

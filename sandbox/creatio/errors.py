@@ -35,29 +35,30 @@ class CreatioError(Exception):
         self.inner = inner
         self.kind = kind
 
-    def body(self) -> tuple[str, str]:
-        """Return content type and text of the answer."""
+    def body(self, *, details: bool = False) -> tuple[str, str]:
+        """Return content type and text of the answer; `details` is the empty member that .NET adds."""
         match self.shape:
             case "odata":
-                return JSON, odata_error(self.message, self.inner, self.kind)
+                return JSON, odata_error(self.message, self.inner, self.kind, details=details)
             case "webapi":
                 return JSON, web_api_crash(self.message)
             case "webapi_missing":
-                detail = f"No type was found that matches the controller named '{self.inner}'."
-                return JSON, json.dumps({"Message": self.message, "MessageDetail": detail})
+                detail = {"MessageDetail": f"No type was found that matches the controller named '{self.inner}'."} if self.inner else {}
+                return JSON, json.dumps({"Message": self.message, **detail})
             case "html":
                 return HTML, html_page(self.status).decode()
             case "empty":
                 return "text/plain", ""
 
 
-def odata_error(message: str, inner: str | None = None, kind: str = TYPE_ODATA) -> str:
+def odata_error(message: str, inner: str | None = None, kind: str = TYPE_ODATA, *, details: bool = False) -> str:
     """Return the OData error body: empty code, and where `inner` is given the cause one level further inside."""
     deepest = {"message": message if inner is None else inner, "type": kind, "stacktrace": "   at Terrasoft.Core"}
     innererror = (
         deepest if inner is None else {"message": message, "type": kind, "stacktrace": "   at Terrasoft.Core", "internalexception": deepest}
     )
-    return json.dumps({"error": {"code": "", "message": message, "innererror": innererror}}, ensure_ascii=False)
+    more: dict[str, list[str]] = {"details": []} if details else {}
+    return json.dumps({"error": {"code": "", "message": message, **more, "innererror": innererror}}, ensure_ascii=False)
 
 
 def web_api_crash(message: str) -> str:
@@ -95,6 +96,11 @@ def database_error(cause: str) -> CreatioError:
 def no_right(status: int, verb: str, entity: str) -> CreatioError:
     """Refuse what the user has no right to do (creatio.md 3: 403, or 500 like nearly everything)."""
     return CreatioError(status, f"Current user does not have sufficient permissions to {verb} {entity}.")
+
+
+def no_licence(status: int, entity: str) -> CreatioError:
+    """Refuse an object that the user has no licence for (creatio.md 3)."""
+    return CreatioError(status, f"License for the object {entity} was not found.")
 
 
 def bad_bytes() -> CreatioError:

@@ -1,18 +1,21 @@
 """Let callers in: forms login and logout, cookies with ForceUseSession and BPMCSRF, bearer tokens (creatio.md 1).
 
 A dead session answers as the setting `session_answer` says; `auto` is 401 with ForceUseSession, else a redirect to the
-login page of the flavour. A service (`.svc`) answers its own JSON.
+login page of the flavour. A service (`.svc`) answers its own JSON. A dead token is 401, or what the setting says.
 """
 
+import asyncio
+import contextlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sandbox.control import Switches
-from sandbox.creatio.errors import HTML, JSON
+from sandbox.control import Clock, Counts, Switches
+from sandbox.creatio.errors import HTML, JSON, odata_error
 from sandbox.creatio.sessions import Session, Sessions
 from sandbox.creatio.settings import CreatioSettings
 
@@ -31,23 +34,29 @@ class Entry:
 
     user: str
     cookies: Mapping[str, str] = field(default_factory=dict)
+    session: Session | None = None
 
 
 class Gate:
-    """Decide who may call."""
+    """Decide who may call, and when."""
 
-    def __init__(self, switches: Switches[CreatioSettings], sessions: Sessions) -> None:
+    def __init__(self, switches: Switches[CreatioSettings], sessions: Sessions, clock: Clock, counts: Counts) -> None:
         self._switches = switches
         self._sessions = sessions
+        self._clock = clock
+        self._counts = counts
+        self._calls: Counter[tuple[str, str]] = Counter()
 
     def enter(self, request: Request) -> Entry | Response:
         """Return who calls, or the answer that turns him away."""
+        entry = self._entry(request)
+        return entry if isinstance(entry, Response) else self._within_quota(entry)
+
+    def _entry(self, request: Request) -> Entry | Response:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             user = self._sessions.bearer_user(token.strip())
-            if user is None:
-                return Response(status_code=401, headers={"www-authenticate": 'Bearer error="invalid_token"'})
-            return self._enter_by_token(request, user)
+            return self._dead_token(request) if user is None else self._enter_by_token(request, user)
         forced = request.headers.get("forceusesession", "").lower() == "true"
         settings = self._switches.current
         session: Session | None = None
@@ -56,9 +65,40 @@ class Gate:
         if session is None or settings.password_expired:
             return self._dead_session(request, forced=forced and not settings.password_expired)
         sent = request.headers.get("bpmcsrf")
-        if sent is None or sent not in {session.csrf, session.csrf_before}:
-            return Response(status_code=403)
-        return Entry(session.user, self._sessions.fresh_cookies(session))
+        if sent is None or sent not in {session.csrf, session.csrf_before} or not self._newer_token_fits(request, session):
+            return self.csrf_refusal()
+        return Entry(session.user, self._sessions.fresh_cookies(session), session)
+
+    def _newer_token_fits(self, request: Request, session: Session) -> bool:
+        if not self._switches.current.crt_csrf_header or "CRT_CSRF" not in session.cookies:
+            return True
+        return request.headers.get("crt_csrf") == session.cookies["CRT_CSRF"]
+
+    def csrf_refusal(self) -> Response:
+        """Answer a call that lacks the token against forgery, or has a wrong one."""
+        if self._switches.current.csrf_body == "html":
+            return Response("<html><body>Forbidden</body></html>", 403, {"content-type": HTML})
+        return Response(status_code=403)
+
+    def _within_quota(self, entry: Entry) -> Entry | Response:
+        settings = self._switches.current
+        day = (entry.user, self._clock.now().date().isoformat())
+        self._calls[day] += 1
+        if 0 < settings.daily_calls < self._calls[day]:
+            body = odata_error("The daily limit of API calls has been reached.", kind="System.InvalidOperationException")
+            return Response(body, settings.quota_status, {"content-type": JSON})
+        return entry
+
+    @contextlib.asynccontextmanager
+    async def turn(self, entry: Entry) -> AsyncIterator[None]:
+        """Let a call work when it is its turn: calls of one session may have to wait for each other (creatio.md 3)."""
+        settings = self._switches.current
+        lock = entry.session.lock if entry.session is not None and settings.session_lock else contextlib.nullcontext()
+        async with lock:
+            with self._counts.working("calls of a session" if entry.session is not None else "calls by token"):
+                if settings.work_seconds:
+                    await asyncio.sleep(settings.work_seconds)
+                yield
 
     def _enter_by_token(self, request: Request, user: str) -> Entry | Response:
         """Let a bearer in; with cookies on it, it is judged as a cookie call too and needs the token against forgery."""
@@ -76,6 +116,10 @@ class Gate:
         except (ValueError, KeyError, TypeError):
             given = ("", "")
         settings = self._switches.current
+        if settings.login_refused == "403":
+            return Response("<html><body>Access denied</body></html>", 403, {"content-type": HTML})
+        if settings.login_refused == "code":
+            return _verdict(1, "Access from this IP address is not allowed.")
         if given not in {(settings.username, settings.password), _SUPERVISOR}:
             return _verdict(1, "Invalid username or password specified, or your account is blocked.")
         session = self._sessions.log_in(given[0])
@@ -90,6 +134,11 @@ class Gate:
         self._sessions.log_out(read_cookies(request.headers.get("cookie", "")))
         return Response(status_code=200)
 
+    def _dead_token(self, request: Request) -> Response:
+        if self._switches.current.session_answer == "auto":
+            return Response(status_code=401, headers={"www-authenticate": 'Bearer error="invalid_token"'})
+        return self._dead_session(request, forced=True)
+
     def _dead_session(self, request: Request, *, forced: bool) -> Response:
         settings = self._switches.current
         if request.url.path.lower().partition(".svc")[1]:
@@ -97,13 +146,15 @@ class Gate:
         answer = settings.session_answer
         if answer == "auto":
             answer = "401" if forced else "302"
-        if answer == "401":
-            return Response(status_code=401)
+        if answer in {"401", "403"}:
+            return Response(status_code=int(answer))
+        if answer == "svc":
+            return Response(json.dumps(_SERVICE_REFUSAL), 401, {"content-type": JSON})
         if answer == "200":
             return login_page(settings.flavour)
         location = f"{LOGIN_PAGES[settings.flavour]}?ReturnUrl={request.url.path}"
         moved = f'<html><head><title>Object moved</title></head><body><h2>Object moved to <a href="{location}">here</a>'
-        return Response(f"{moved}.</h2></body></html>", 302, {"location": location, "content-type": HTML})
+        return Response(f"{moved}.</h2></body></html>", int(answer), {"location": location, "content-type": HTML})
 
 
 def login_page(flavour: str) -> Response:

@@ -1,13 +1,13 @@
 """Answer OData reads: collections, single rows, counts, properties, streams, expansions (creatio.md 2.3)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from sandbox.control import Switches
 from sandbox.creatio.database import Database, StoredRow
-from sandbox.creatio.errors import not_found
+from sandbox.creatio.errors import CreatioError, no_right, not_found
 from sandbox.creatio.query import Expand, Query, check_order, check_query, target_of
 from sandbox.creatio.schema import Column, Entity, Schema
 from sandbox.creatio.settings import CreatioSettings
@@ -33,20 +33,21 @@ class Reads:
         self._schema: Schema = database.schema
         self._switches = switches
 
-    def collection(self, entity: Entity, query: Query, view: View) -> dict[str, Any]:
-        """Return the answer of a collection read, capped at the row limit."""
+    def collection(self, entity: Entity, query: Query, view: View, page: int | None = None) -> dict[str, Any]:
+        """Return the answer of a collection read, capped at the row limit, or at `page` rows with a link to the next."""
         settings = self._switches.current
         check_query(query, entity, self._schema, settings.max_expansion_depth)
-        cap = settings.max_entity_row_count
+        cap = min(settings.max_entity_row_count, page or settings.max_entity_row_count)
+        linked = settings.next_link or page is not None
         limit = cap if query.top is None else min(query.top, cap)
         rows = self._rows(entity, query, limit)
         answer: dict[str, Any] = {"@odata.context": f"{view.root}/$metadata#{entity.name}{_selection(query)}"}
-        total = self.count(entity, query) if query.count or settings.next_link else 0
+        total = self.count(entity, query) if query.count or linked else 0
         if query.count:
             answer["@odata.count"] = total
         answer["value"] = [_object(members) for members in self._shown(entity, rows, query, view)]
         wanted = total - query.skip if query.top is None else min(query.top, total - query.skip)
-        if settings.next_link and wanted > cap:
+        if linked and wanted > cap:
             answer["@odata.nextLink"] = _next_link(entity, query, view, query.skip + cap, cap)
         return answer
 
@@ -69,6 +70,10 @@ class Reads:
             raise not_found()
         return row
 
+    def shows(self, entity: Entity, row_id: str) -> bool:
+        """Tell whether the API user sees a row of this id."""
+        return row_id not in self._hidden(entity) and self._database.exists(entity.name, row_id)
+
     def count(self, entity: Entity, query: Query) -> int:
         """Return how many rows the filter matches, whatever top and skip."""
         condition, values = self._condition(entity, query)
@@ -80,11 +85,15 @@ class Reads:
     def _compiler(self, entity: Entity) -> Compiler:
         settings = self._switches.current
         dialect = Dialect(
-            settings.null_lookup_filter == "accept",
-            settings.in_operator,
-            settings.max_node_count,
-            settings.ignore_case,
-            settings.nul_in_text == "accept",
+            flat_lookup=settings.flat_lookup_filter == "accept",
+            null_lookup=settings.null_lookup_filter == "accept",
+            in_operator=settings.in_operator,
+            not_operator=settings.not_operator,
+            lambdas=settings.lambda_operators,
+            more_functions=settings.more_functions,
+            max_nodes=settings.max_node_count,
+            ignore_case=settings.ignore_case,
+            nul=settings.nul_in_text == "accept",
         )
         return Compiler(self._schema, entity, dialect)
 
@@ -118,7 +127,8 @@ class Reads:
         compiler = self._compiler(entity)
         terms = []
         for parts, descending in query.order:
-            check_order(entity, parts)
+            if self._switches.current.flat_lookup_filter == "error":
+                check_order(entity, parts)
             terms.append(f"{compiler.path(parts)}{' DESC' if descending else ''}")
         return ", ".join([*terms, 't."Id"'])
 
@@ -128,21 +138,38 @@ class Reads:
     def _shown(self, entity: Entity, rows: Sequence[StoredRow], query: Query, view: View) -> list[list[str]]:
         """Return for each row the members of its JSON object, as text."""
         translate = self._translations(entity)
+        denied = self._denied(entity, query)
         writers = []
         for column in entity.stored:
             if query.select is None or column.name in query.select:
                 write = fragment(column, text_decimals=view.text_decimals)
                 if translate and column.name == "Name":
                     write = _translated(write, translate)
-                writers.append((column.name, f'"{column.name}":', write))
+                writers.append((column.name, f'"{column.name}":', _blanked(write) if column.name in denied else write))
         streams = [c for c in entity.streams if query.select is None or c.name in query.select]
         shown = [[label + write(row[name]) for name, label, write in writers] for row in rows]
+        self._guard_memory(shown)
         for column in streams:
             for row, members in zip(rows, shown, strict=True):
                 members.extend(_media_links(entity, column, row["Id"]))
         for expand in query.expand:
             self._expand(entity, rows, shown, expand, view)
         return shown
+
+    def _denied(self, entity: Entity, query: Query) -> Collection[str]:
+        """Return the columns that are to be shown empty; CreatioError when asking for them is refused."""
+        settings = self._switches.current
+        denied = settings.denied_columns.get(entity.name, ())
+        asked = [name for name in denied if query.select is not None and name in query.select]
+        if asked and settings.denied_column == "refuse":
+            raise no_right(settings.right_status, f"read the column {asked[0]} of", entity.name)
+        return denied
+
+    def _guard_memory(self, shown: Sequence[list[str]]) -> None:
+        settings = self._switches.current
+        if settings.max_answer_bytes and sum(len(member) for members in shown for member in members) > settings.max_answer_bytes:
+            message = "The memory limit for getting data has been exceeded (MaxMemoryUsageToGetDataViaEntityCollection)."
+            raise CreatioError(settings.memory_status, message, kind="Terrasoft.Common.MemoryLimitExceededException")
 
     def _translations(self, entity: Entity) -> Mapping[str, str]:
         return self._schema.translations.get(self._switches.current.culture, {}).get(entity.name, {})
@@ -185,6 +212,10 @@ class Reads:
 
 def _object(members: Sequence[str]) -> Raw:
     return Raw("{" + ",".join(members) + "}")
+
+
+def _blanked(write: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda _: write(None)
 
 
 def _translated(write: Callable[[Any], str], names: Mapping[str, str]) -> Callable[[Any], str]:

@@ -88,7 +88,9 @@ class Saving:
             except sqlite3.IntegrityError:
                 name = entity.name
                 cause = f'23505: duplicate key value violates unique constraint "PK{name}Id" (Id {row["Id"]!s})'
-                raise database_error(cause) from None
+                error = database_error(cause)
+                error.status = self._switches.current.duplicate_status
+                raise error from None
             if self._switches.current.side_effects:
                 self._effects.after_save(entity, row, set(values), actor, created=True)
         return Saved(self._database.get(entity.name, str(row["Id"])) or row, shown)
@@ -149,10 +151,13 @@ class Saving:
             self._database.delete(child.name, other)
 
     def _now(self) -> tuple[str, str]:
-        """Return the server's time as stored (six digits) and as a create shows it (seven digits)."""
+        """Return the server's time as the database keeps it (six digits, or seven) and as a create shows it (seven digits)."""
         moment = self._clock.now()
         tenth = 1 + uuid.uuid4().int % 9
-        return stamp(moment + timedelta(microseconds=1 if tenth >= 5 else 0)), f"{stamp(moment)[:-1]}{tenth}Z"
+        shown = f"{stamp(moment)[:-2]}{tenth}Z"
+        if self._switches.current.stored_digits == 7:
+            return shown, shown
+        return stamp(moment + timedelta(microseconds=1 if tenth >= 5 else 0)), shown
 
     def _stamps(self, values: Mapping[str, Stored], actor: Actor, now: str) -> dict[str, Stored]:
         kept = {name: values[name] for name in _STAMPS if values.get(name) is not None} if self._switches.current.keep_client_stamps else {}
@@ -188,7 +193,7 @@ class Saving:
 
     def _named_default(self, entity: Entity, column: Column, default: str, now: str) -> Stored:
         if default in {"now", "today"}:
-            return now if default == "now" else f"{now[:10]}T00:00:00.000000Z"
+            return now if default == "now" else f"{now[:10]}T00:00:00.0000000Z"
         if default in {"auto number", "sequence"}:
             count = self._database.scalar(f'SELECT COUNT(*) FROM "{entity.name}"')
             return f"{entity.name[:3].upper()}-{count + 1}"

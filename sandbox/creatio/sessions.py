@@ -1,5 +1,6 @@
 """Who calls: cookie sessions with their CSRF token, and bearer tokens (creatio.md 1)."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ class Session:
     ends_at: float
     csrf_before: str | None = None
     calls: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def csrf(self) -> str:

@@ -28,18 +28,28 @@ class CreatioSettings(BaseModel):
     )
 
     session_seconds: float = Field(default=3600, description="sliding life of a cookie session (UserSessionTimeout)", ge=0)
-    session_answer: Literal["auto", "401", "302", "200"] = Field(
+    session_answer: Literal["auto", "401", "301", "302", "403", "200", "svc"] = Field(
         default="auto",
-        description="answer to a dead session: by ForceUseSession (auto), or always this; 200 is the login page",
+        description="answer to a dead session: by ForceUseSession (auto), or always this; 200 is the login page, svc a 401 in JSON",
     )
     require_force_use_session: bool = Field(default=True, description="without the header cookies are not taken for a session")
     one_session_per_user: bool = Field(default=False, description="a second login ends the first session")
     password_expired: bool = Field(default=False, description="login succeeds with PasswordChangeUrl, later calls bounce")
     modern_cookies: bool = Field(default=True, description="also set UserType, CsrfToken and CRT_CSRF")
+    csrf_body: Literal["empty", "html"] = Field(default="empty", description="body of the 403 to a missing or wrong BPMCSRF")
+    crt_csrf_header: bool = Field(default=False, description="whether the CRT_CSRF cookie must come back as a header too (403)")
+    login_refused: Literal["no", "code", "403"] = Field(default="no", description="a login that IP rules refuse: Code 1, or 403")
+    session_lock: bool = Field(default=False, description="whether calls of one session wait for each other; calls by token never do")
+    work_seconds: float = Field(default=0, description="time that each call takes behind the gate", ge=0)
+    daily_calls: int = Field(default=0, description="calls of one user in a day before they are refused; 0 any number", ge=0)
+    quota_status: Literal[403, 429] = Field(default=429, description="status of a call beyond daily_calls")
     rotate_csrf_every: int = Field(default=0, description="set a new BPMCSRF cookie after so many requests; 0 never", ge=0)
 
     max_entity_row_count: int = Field(default=20_000, description="rows in one answer at most", ge=1)
     next_link: bool = Field(default=False, description="whether a capped answer carries @odata.nextLink")
+    honour_maxpagesize: bool = Field(default=False, description="whether `Prefer: odata.maxpagesize` cuts pages, with a nextLink")
+    max_answer_bytes: int = Field(default=0, description="size of rows at which the memory guard ends a read; 0 never", ge=0)
+    memory_status: Literal[500, 503] = Field(default=500, description="status of a read that the memory guard ends")
     max_expansion_depth: int = Field(default=2, description="ODataMaxExpansionDepth", ge=0)
     max_batch_requests: int = Field(default=100, description="operations in one $batch", ge=1)
     max_query_length: int = Field(default=2048, description="characters of a query string before IIS answers 404", ge=1)
@@ -47,12 +57,27 @@ class CreatioSettings(BaseModel):
 
     text_overflow: Literal["error", "truncate"] = Field(default="error", description="text longer than its column: 500 or cut")
     csdl_max_length: bool = Field(default=False, description="whether $metadata shows MaxLength")
+    flat_lookup_filter: Literal["error", "accept"] = Field(default="error", description="`XId eq` in $filter: 500, or as `X/Id eq`")
     null_lookup_filter: Literal["accept", "error"] = Field(default="accept", description="`X/Id eq null` in $filter")
     max_node_count: int = Field(default=100, description="nodes of one $filter before it is refused (MaxNodeCount)", ge=1)
     in_operator: bool = Field(default=False, description="whether `in (...)` is understood in $filter")
+    not_operator: bool = Field(default=True, description="whether `not` is understood in $filter")
+    lambda_operators: bool = Field(default=False, description="whether `any` and `all` are understood in $filter")
+    more_functions: bool = Field(default=True, description="whether $filter has more functions than contains, startswith, endswith")
     ignore_case: bool = Field(default=False, description="whether texts compare without regard to case, as on SQL Server")
     keep_client_stamps: bool = Field(default=False, description="whether CreatedOn/ModifiedOn/...ById of a client are kept")
     empty_patch_stamps: bool = Field(default=True, description="whether a PATCH that changes nothing moves ModifiedOn")
+    stored_digits: Literal[6, 7] = Field(default=6, description="digits of a second that the database keeps and reads show")
+    missing_id: Literal[404, 204] = Field(default=404, description="answer to a PATCH or DELETE of an id that is not there")
+    duplicate_status: Literal[500, 409] = Field(default=500, description="status of a POST with an id that is there")
+    null_values: Literal["clear", "refuse"] = Field(
+        default="clear", description="null for another column than a text, in a body: empties, or 400"
+    )
+    empty_guids: Literal["clear", "refuse"] = Field(default="clear", description="the empty guid for a lookup in a body: empties, or 500")
+    odata_bind: Literal["refuse", "accept"] = Field(default="refuse", description="`X@odata.bind` in a body: 400, or sets the lookup")
+    deep_insert: Literal["refuse", "accept"] = Field(default="refuse", description="children inside a POST: 400, or created with it")
+    lenient_decimals: bool = Field(default=False, description="whether decimals come as number or string, whatever IEEE754Compatible says")
+    date_offset_hours: float = Field(default=0, description="time zone of the API user, in which a Date column takes the day of a time")
     patch_returns_representation: bool = Field(default=False, description="whether Prefer: return=representation is honoured")
     foreign_keys: bool = Field(default=True, description="whether a lookup to a missing row is refused")
     delete_referenced: Literal["refuse", "empty"] = Field(
@@ -74,6 +99,14 @@ class CreatioSettings(BaseModel):
         default_factory=dict,
         description="rows by entity that the API user may read but not change or delete (403)",
     )
+    denied_columns: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="columns by entity that the API user has no right to read",
+    )
+    denied_column: Literal["blank", "refuse"] = Field(default="blank", description="a column without the right: empty, or right_status")
+    unlicensed_sets: list[str] = Field(default_factory=list, description="entity sets that the API user has no licence for (right_status)")
+    unpublished_sets: list[str] = Field(default_factory=list, description="entity sets that OData does not know, as while one is published")
+    message_detail: bool = Field(default=True, description="whether the 404 of an unknown set carries MessageDetail")
     blocked_sets: list[str] = Field(default_factory=list, description="entity sets that the API user has no right to read")
     unwritable_sets: list[str] = Field(default_factory=list, description="entity sets that the API user may read but not change")
     right_status: Literal[403, 500] = Field(default=403, description="status of an answer that says that a right is missing")

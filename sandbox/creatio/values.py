@@ -1,13 +1,14 @@
 """Values between the wire, SQLite and the wire again (creatio.md 2.2).
 
-Stored: guids as lower-case text, decimals as integers of their last digit, dates as fixed-width UTC text that sorts by
+Stored: guids as lower-case text, decimals as integers of their last digit, times as UTC text with seven digits that sorts by
 time, null as null. Emitted: never null, but the empty guid, year 1, `""`, 0, false; decimals with their column's scale.
 """
 
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -48,8 +49,8 @@ _text = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def stamp(moment: datetime) -> str:
-    """Return the stored form of a time: UTC, six digits, always of one width."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+    """Return the stored form of a time: UTC, seven digits, always of one width."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "0Z"
 
 
 def read_moment(text: str) -> datetime | None:
@@ -103,19 +104,28 @@ def reveal(column: Column, stored: Stored) -> Any:
     return None if stored is None else emit(column, stored)
 
 
-def take(column: Column, value: Any, *, text_decimals: bool = False) -> Stored:
-    """Return the stored form of a JSON value of a client's body; CreatioError 400 when the type does not fit.
+@dataclass(frozen=True)
+class Reading:
+    """Say how the values of a body are read.
 
-    `text_decimals` is the IEEE754Compatible parameter of the body's content type.
+    `text_decimals` is the IEEE754Compatible parameter of its content type, None for a server that takes numbers and texts alike.
+    `offset` moves a time to where the day of a Date column is taken from it.
     """
+
+    text_decimals: bool | None = False
+    offset: timedelta = timedelta()
+
+
+def take(column: Column, value: Any, reading: Reading = Reading()) -> Stored:
+    """Return the stored form of a JSON value of a client's body; CreatioError 400 when the type does not fit."""
     if value is None:
         return None
     if column.kind == "guid":
         return _guid(column, value)
     if column.kind == "decimal":
-        return _decimal(column, value, text_decimals=text_decimals)
+        return _decimal(column, value, reading.text_decimals)
     if column.kind in {"datetime", "date"}:
-        return _moment(column, value)
+        return _moment(column, value, reading.offset)
     if column.kind == "stream":
         raise CreatioError(400, f"The stream property '{column.name}' can't be written in a JSON body.")
     return _plain(column, value)
@@ -133,7 +143,7 @@ def _plain(column: Column, value: Any) -> Stored:
 
 def take_control(column: Column, value: Any) -> Stored:
     """Return the stored form of a control API's value: as of a client, but decimals may be text or number."""
-    return take(column, value, text_decimals=isinstance(value, str))
+    return take(column, value, Reading(text_decimals=None))
 
 
 def _guid(column: Column, value: Any) -> str | None:
@@ -144,8 +154,8 @@ def _guid(column: Column, value: Any) -> str | None:
     return None if text == EMPTY_GUID else text
 
 
-def _decimal(column: Column, value: Any, *, text_decimals: bool) -> int:
-    if isinstance(value, bool) or isinstance(value, str) != text_decimals:
+def _decimal(column: Column, value: Any, text_decimals: bool | None) -> int:
+    if isinstance(value, bool) or (text_decimals is not None and isinstance(value, str) != text_decimals):
         raise CreatioError(
             400,
             "The value has a conflict between input format string/number and parameter 'IEEE754Compatible' "
@@ -160,7 +170,7 @@ def _decimal(column: Column, value: Any, *, text_decimals: bool) -> int:
         raise _mismatch(column, value) from None
 
 
-def _moment(column: Column, value: Any) -> str | None:
+def _moment(column: Column, value: Any, offset: timedelta) -> str | None:
     try:
         moment = read_moment(value)
     except (ValueError, TypeError):
@@ -168,7 +178,7 @@ def _moment(column: Column, value: Any) -> str | None:
     if moment is None:
         return None
     if column.kind == "date":
-        moment = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+        moment = (moment + offset).replace(hour=0, minute=0, second=0, microsecond=0)
     return stamp(moment)
 
 

@@ -4,6 +4,7 @@ Guids and times stand bare; a quoted one has the wrong type (400). A lookup's fl
 written `X/Id`. Nulls can't be expressed on the wire, so `0`, `false` and `''` match nulls too.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -12,7 +13,7 @@ from typing import Any
 from sandbox.creatio.errors import CreatioError, bad_bytes, bad_query, flat_lookup, no_property
 from sandbox.creatio.schema import Column, Entity, Schema
 from sandbox.creatio.values import EMPTY_GUID, read_moment, stamp
-from sandbox.filters import And, Call, Compare, FilterError, Items, Literal, Node, Not, Or, Path, parse
+from sandbox.filters import And, Call, Compare, FilterError, Items, Lambda, Literal, Node, Not, Or, Path, parse
 
 _SIGNS = {"eq": "=", "ne": "<>", "gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _KIND_NAMES = {
@@ -25,6 +26,7 @@ _KIND_NAMES = {
 }
 _LITERAL_TYPES = {"guid": "Edm.Guid", "string": "Edm.String", "number": "Edm.Decimal", "date": "Edm.DateTimeOffset"}
 _MOST_DIGITS = 18
+_SEVENTH_DIGIT = re.compile(r"\.\d{6}(\d)")
 _NUMBERS = {"Edm.Int32", "Edm.Decimal"}
 _DATE_PARTS = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
 _TEXT_FUNCTIONS = {"tolower": "lower", "toupper": "upper", "trim": "trim"}
@@ -34,8 +36,12 @@ _TEXT_FUNCTIONS = {"tolower": "lower", "toupper": "upper", "trim": "trim"}
 class Dialect:
     """Say how the open questions of the filter language are answered."""
 
+    flat_lookup: bool = False
     null_lookup: bool = True
     in_operator: bool = False
+    not_operator: bool = True
+    lambdas: bool = False
+    more_functions: bool = True
     max_nodes: int = 100
     ignore_case: bool = False
     nul: bool = False
@@ -55,11 +61,13 @@ class _Operand:
 
 @dataclass
 class Compiler:
-    """Compile filters over one object; the table's alias is `t`."""
+    """Compile filters over one object; `table` is its alias, `variable` the name that a lambda gave its rows."""
 
     schema: Schema
     entity: Entity
     dialect: Dialect = field(default_factory=Dialect)
+    table: str = "t"
+    variable: str = ""
 
     def where(self, text: str) -> tuple[str, list[Any]]:
         """Return the SQL condition of a `$filter` and its bound values; CreatioError says what is wrong with it."""
@@ -87,6 +95,8 @@ class Compiler:
                 sql = _balanced([part.sql for part in compiled], joint)
                 return _Operand(sql, "Edm.Boolean", tuple(v for part in compiled for v in part.values))
             case Not(part):
+                if not self.dialect.not_operator:
+                    raise bad_query(f"Syntax error at position {node.at}: 'not' is not supported.")
                 inner = self._condition(part)
                 return _Operand(f"NOT ({inner.sql})", "Edm.Boolean", inner.values)
             case Compare():
@@ -145,11 +155,29 @@ class Compiler:
                 return self._call(node)
             case And() | Or() | Not() | Compare():
                 return self._condition(node)
+            case Lambda() if self.dialect.lambdas:
+                return self._lambda(node)
             case _:
                 raise bad_query(f"The expression at position {node.at} is not supported.")
 
+    def _lambda(self, node: Lambda) -> _Operand:
+        name = node.path.parts[-1]
+        if len(node.path.parts) > 1 or name not in self.entity.collections:
+            raise no_property(name, self.entity.name)
+        child, column = self.entity.collections[name]
+        alias = f"l{node.at}"
+        inner = replace(self, entity=self.schema.entities[child], table=alias, variable=node.variable)
+        body = _Operand("1", "Edm.Boolean") if node.body is None else inner._condition(node.body)  # noqa: SLF001 - another of its kind
+        condition, negated = (body.sql, "") if node.kind == "any" else (f"NOT ({body.sql})", "NOT ")
+        found = f'SELECT 1 FROM "{child}" {alias} WHERE {alias}."{column}" = {self.table}."Id" AND {condition}'
+        return _Operand(f"({negated}EXISTS ({found}))", "Edm.Boolean", body.values)
+
     def _path(self, node: Path) -> _Operand:
-        entity, table, sql = self.entity, "t", ""
+        entity, table, sql = self.entity, self.table, ""
+        if self.variable:
+            if node.parts[0] != self.variable or len(node.parts) == 1:
+                raise no_property(node.parts[0], entity.name)
+            node = replace(node, parts=node.parts[1:])
         for depth, part in enumerate(node.parts[:-1]):
             column = entity.navigations.get(part)
             if column is None:
@@ -162,7 +190,7 @@ class Compiler:
             alias = f"n{depth}"
             sql = f'(SELECT {alias}."{{column}}" FROM "{column.target}" {alias} WHERE {alias}."Id" = {step})'
             entity = self.schema.entities[column.target]
-        return self._last(entity, node.parts[-1], sql or 't."{column}"')
+        return self._last(entity, node.parts[-1], sql or f'{table}."{{column}}"')
 
     def _last(self, entity: Entity, part: str, sql: str) -> _Operand:
         column = entity.columns.get(part)
@@ -170,11 +198,13 @@ class Compiler:
             return _Operand(sql.format(column=entity.navigations[part].name), "Edm.Guid", empty=f"'{EMPTY_GUID}'")
         if column is None or column.kind == "stream":
             raise no_property(part, entity.name)
-        if column.navigation is not None:
+        if column.navigation is not None and not self.dialect.flat_lookup:
             raise flat_lookup(part, entity.name)
         return _column_operand(column, sql.format(column=part))
 
     def _call(self, node: Call) -> _Operand:
+        if not self.dialect.more_functions and node.name not in {"contains", "startswith", "endswith"}:
+            raise bad_query(f"An unknown function with name '{node.name}' was found.")
         arguments = [self._operand(argument) for argument in node.arguments]
         kinds = [argument.edm for argument in arguments]
         if node.name in {"contains", "startswith", "endswith"} and kinds == ["Edm.String", "Edm.String"]:
@@ -203,6 +233,8 @@ def _node_count(node: Node) -> int:
             count = 1 + _node_count(part)
         case Compare():
             count = 1 + _node_count(node.left) + _node_count(node.right)
+        case Lambda():
+            count = 2 + len(node.path.parts) + (0 if node.body is None else _node_count(node.body))
         case Call(arguments=inner) | Items(inner):
             count = 1 + sum(_node_count(one) for one in inner)
         case Path():
@@ -222,6 +254,8 @@ def _balanced(conditions: Sequence[str], joint: str) -> str:
 
 def _column_operand(column: Column, sql: str) -> _Operand:
     empty = {"int": "0", "decimal": "0", "bool": "0", "text": "''"}.get(column.kind)
+    if column.navigation is not None:
+        empty = f"'{EMPTY_GUID}'"
     return _Operand(sql, column.edm, scale=column.scale, empty=empty)
 
 
@@ -232,7 +266,7 @@ def _literal(node: Literal) -> _Operand:
         return _Operand("NULL", "null", literal=True)
     if node.kind == "datetime":
         return _moment(str(node.value))
-    value = f"{node.value}T00:00:00.000000Z" if node.kind == "date" else node.value
+    value = f"{node.value}T00:00:00.0000000Z" if node.kind == "date" else node.value
     return _Operand("?", _LITERAL_TYPES[node.kind], (value,), literal=True)
 
 
@@ -242,7 +276,9 @@ def _moment(text: str) -> _Operand:
     except ValueError as error:
         raise bad_query(f"Unrecognized 'Edm.DateTimeOffset' literal '{text}' in a $filter expression.") from error
     # Year 1 is what null is emitted as; as a bound it lies before every stored time.
-    return _Operand("?", "Edm.DateTimeOffset", ("" if moment is None else stamp(moment),), literal=True)
+    seventh = _SEVENTH_DIGIT.search(text)
+    bound = "" if moment is None else f"{stamp(moment)[:-2]}{seventh[1] if seventh else '0'}Z"
+    return _Operand("?", "Edm.DateTimeOffset", (bound,), literal=True)
 
 
 def _promoted(operand: _Operand, other: _Operand) -> _Operand:

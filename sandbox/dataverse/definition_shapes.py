@@ -119,7 +119,7 @@ def _own_properties(column: Column) -> Shape:
         "Money": {**precise, "PrecisionSource": 2, "CalculationOf": column.base_of},
         "Decimal": precise,
         "Double": precise,
-        "DateTime": {"Format": "DateAndTime", "DateTimeBehavior": {"Value": "UserLocal"}},
+        "DateTime": {"Format": column.format or "DateAndTime", "DateTimeBehavior": {"Value": "UserLocal"}},
         "DateOnly": {"Format": "DateOnly", "DateTimeBehavior": {"Value": "DateOnly"}},
         "Boolean": {"DefaultValue": bool(column.default)},
         "Uniqueidentifier": {},

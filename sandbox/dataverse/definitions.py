@@ -43,6 +43,8 @@ class Column:
     custom: bool = False
     base_of: str | None = None
     default: int | None = None
+    format: str | None = None
+    """How a time is shown; says nothing about the wire (dataverse.md 9)."""
 
     @property
     def lookup(self) -> bool:

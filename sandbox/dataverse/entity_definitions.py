@@ -271,6 +271,7 @@ def _add_column(organization: Organization, operation: Operation, table: Table) 
         minimum=bound(body.get("MinValue")),
         maximum=bound(body.get("MaxValue")),
         precision=body.get("Precision"),
+        format=body.get("Format"),
         options=options if kind in {"Picklist", MULTI} else {},
         custom=True,
     )
@@ -278,6 +279,26 @@ def _add_column(organization: Organization, operation: Operation, table: Table) 
     delay = organization.switches.current.customization_delay_seconds
     organization.visible_at[table.name, name] = organization.now() + delay
     return _created(operation, table, "Attributes", fixed_id("column", table.name, name))
+
+
+def answer_relationships(organization: Organization, operation: Operation) -> Reply:
+    """Create a lookup: a one-to-many relationship with the lookup inside; its navigation property has the schema name's case."""
+    if operation.method != "POST":
+        raise Fault(405, "0x0", f"The requested resource does not support http method '{operation.method}'.")
+    body = operation.json("RelationshipDefinitions")
+    schema_name = str((body.get("Lookup") or {}).get("SchemaName", ""))
+    table = organization.tables.get(str(body.get("ReferencingEntity")))
+    target = organization.tables.get(str(body.get("ReferencedEntity")))
+    if table is None or target is None or not _SCHEMA_NAME.fullmatch(schema_name) or schema_name.lower() in table.columns:
+        raise faults.invalid_argument(
+            "A relationship needs ReferencedEntity, ReferencingEntity and a Lookup with a new, prefixed SchemaName."
+        )
+    name = schema_name.lower()
+    column = Column(name, schema_name, "Lookup", targets=(target.name,), navigation={target.name: schema_name}, custom=True)
+    add_column(organization, table, column)
+    organization.visible_at[table.name, name] = organization.now() + organization.switches.current.customization_delay_seconds
+    item_id = fixed_id("relationship", str(body.get("SchemaName")))
+    return Reply(204, {"OData-EntityId": f"{operation.root}/RelationshipDefinitions({item_id})"})
 
 
 def _options(option_set: Mapping[str, Any]) -> dict[int, str]:

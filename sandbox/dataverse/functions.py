@@ -7,7 +7,6 @@ from typing import Any
 
 from sandbox.dataverse import faults, values
 from sandbox.dataverse.addresses import Segment
-from sandbox.dataverse.bulk_delete import bulk_delete
 from sandbox.dataverse.definitions import Table, fixed_id
 from sandbox.dataverse.entity_definitions import publish, reactivate_key
 from sandbox.dataverse.faults import Fault
@@ -104,11 +103,6 @@ def _merge(organization: Organization, operation: Operation, _segment: Segment) 
     return Reply(204, writes=2)
 
 
-def _bulk_delete(organization: Organization, operation: Operation, _segment: Segment) -> Reply:
-    _only(operation, "POST")
-    return bulk_delete(organization, operation)
-
-
 def _row_of(organization: Organization, body: Mapping[str, Any], name: str) -> tuple[Table, str]:
     given = body.get(name)
     kind = str(given.get("@odata.type", "")) if isinstance(given, dict) else ""
@@ -121,7 +115,6 @@ def _row_of(organization: Organization, body: Mapping[str, Any], name: str) -> t
 
 UNBOUND: Mapping[str, Callable[[Organization, Operation, Segment], Reply]] = {
     "WhoAmI": _who_am_i,
-    "BulkDelete": _bulk_delete,
     "Merge": _merge,
     "RetrieveTotalRecordCount": _total_record_count,
     "sdkmessagefilters": _message_filters,

@@ -12,7 +12,7 @@ from sandbox.dataverse.bulk import BULK_MESSAGES, run_bulk
 from sandbox.dataverse.database import quoted
 from sandbox.dataverse.definitions import Column, Table, collections
 from sandbox.dataverse.delta import ChangeReader
-from sandbox.dataverse.entity_definitions import answer_definitions
+from sandbox.dataverse.entity_definitions import answer_definitions, answer_relationships
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.messages import Operation, Reply, error_reply, json_reply
 from sandbox.dataverse.organization import Organization
@@ -46,6 +46,8 @@ def _route(organization: Organization, operation: Operation) -> Reply:
     first = segments[0]
     if first.name == "EntityDefinitions":
         return answer_definitions(organization, operation, segments)
+    if first.name == "RelationshipDefinitions":
+        return answer_relationships(organization, operation)
     unbound = functions.UNBOUND.get(first.name)
     if unbound is not None and len(segments) == 1:
         return unbound(organization, operation, first)

@@ -52,7 +52,7 @@ class Organization:
 
     def stamp(self) -> str:
         """Return the server's time as rows carry it."""
-        return stamp(self.now())
+        return stamp(self.now(), fractions=self.switches.current.stored_fractions)
 
     def redefine(self, table: Table) -> None:
         """Put a table with other custom columns or keys in place of the old one, and keep them with the rows."""
@@ -110,7 +110,8 @@ class Organization:
 
 
 def _restored(raw: Mapping[str, Any]) -> Column:
-    return Column(**{**raw, "options": {int(value): label for value, label in raw["options"].items()}})
+    options = {int(value): label for value, label in raw["options"].items()}
+    return Column(**{**raw, "options": options, "targets": tuple(raw["targets"])})
 
 
 def open_organization(path: str, settings: Settings, client_id: str, clock: Clock) -> Organization:

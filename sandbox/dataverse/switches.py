@@ -11,7 +11,7 @@ BULK_TABLES = frozenset({"account", "contact", "opportunity", "opportunityproduc
 class Settings(BaseModel):
     """How strict, how limited and how slow the server is. Limits are per user and web server (dataverse.md 7)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     tracked_tables: frozenset[str] = frozenset({"account", "contact"})
     """Tables with change tracking enabled; others answer 0x80072491."""
@@ -53,6 +53,8 @@ class Settings(BaseModel):
     """Rows on whose create a plug-in crashes: 500 0x80040224 for the whole operation."""
     bulk_timeout_rows: int = Field(default=1_000_000, ge=1)
     """Rows of a bulk message beyond which the database gives up: 500 0x80044151, nothing done."""
+    bulk_delete_delay_seconds: float = Field(default=0.2, ge=0)
+    """Time until the job of a BulkDelete is done."""
     request_limit: int = Field(default=1_000_000, ge=1)
     """Requests in 300 s before 429 0x80072322 (a real server: 6,000 or more)."""
     time_limit_seconds: float = Field(default=1_000_000, gt=0)
@@ -61,10 +63,12 @@ class Settings(BaseModel):
     """Requests at the same time before 429 0x80072326 (a real server: 52)."""
     limit_window_seconds: float = Field(default=300, gt=0)
     """Length of the sliding window of the first two limits."""
+    stored_fractions: bool = False
+    """Whether rows keep milliseconds of their times, which the wire doesn't show: conditions are compared with what is kept."""
     latency_seconds: float = Field(default=0, ge=0)
     """Time that every request takes before its work is done; it counts as running meanwhile."""
     web_servers: int = Field(default=1, ge=1)
-    """Virtual web servers, each with limits of its own, chosen by the affinity cookie or at random."""
+    """Virtual web servers, each with limits of its own, chosen by the affinity cookie or in turn."""
     largest_body: int = Field(default=16 * 1024 * 1024, ge=1)
     """Bytes of a request body before 413."""
     dop_hint: int = Field(default=4, ge=1)

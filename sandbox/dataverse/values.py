@@ -56,9 +56,17 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def stamp(moment: float) -> str:
-    """Write a time (seconds since the epoch) as stored and sent: UTC, no fractions (dataverse.md 9)."""
-    return datetime.fromtimestamp(int(moment), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def stamp(moment: float, *, fractions: bool = False) -> str:
+    """Write a time (seconds since the epoch) as stored: UTC, sent without fractions (dataverse.md 9).
+
+    Fractions that are kept stand behind the Z, where they sort as they should and are easily left out.
+    """
+    whole = datetime.fromtimestamp(int(moment), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{whole}.{int(moment * 1000) % 1000:03}" if fractions else whole
+
+
+def _shown_time(stored: Stored) -> str:
+    return str(stored).partition("Z")[0] + "Z"
 
 
 def read_time(text: str) -> str | None:
@@ -202,6 +210,8 @@ def decode(column: Column, stored: Stored) -> Any:
             return from_money(int(stored))
         case "Decimal":
             return Decimal(str(stored))
+        case "DateTime":
+            return _shown_time(stored)
         case _:
             return stored
 
@@ -213,7 +223,7 @@ def formatted(column: Column, stored: Stored, symbol: str) -> str | None:
 
 
 def _format_time(_column: Column, stored: str | float, _symbol: str) -> str:
-    moment = datetime.fromisoformat(str(stored))
+    moment = datetime.fromisoformat(_shown_time(stored))
     return f"{moment.month}/{moment.day}/{moment.year} {moment.hour % 12 or 12}:{moment:%M} {moment:%p}"
 
 

@@ -193,6 +193,8 @@ class Creatio:
                 fresh = walk.take(rows_of(answer, Asked(model.name)))
             except TandemError as error:
                 self._schema.heed(error)
+                if error.code == "creatio.unavailable" and walk.narrow():  # the server's memory may not bear so many wide rows
+                    continue
                 raise self._service.patient(error) from None
         rows = parsed_rows((raw for _, raw in fresh or ()), columns, model, us)
         return RangePage(rows, None if walk.complete else walk.place.encode())
@@ -257,6 +259,9 @@ class Creatio:
         results: list[WriteResult] = []
         try:
             model = await self._model(entity, ())
+            if not {name for write in writes for name in write.values} <= set(model.columns):
+                self._schema.drop()  # somebody may have published the column a minute ago
+                model = await self._model(entity, ())
             await self._whoami()
         except TandemError as error:
             return [WriteResult(write.id, error=about(error, entity, write.id)) for write in writes]

@@ -160,6 +160,7 @@ class FormsLogin:
         """Give the session up and log in again; requests that begin meanwhile wait for it."""
         self._open = False
         await self._once.run(self._log_in)
+        self._proven = False  # only now: until here each 403 is one of the session that ended
 
     def ended(self, response: Response) -> bool:
         """Tell whether the session is over. So does a 403, whatever its body, if the session has worked before (creatio.md 1.2, 1.3).
@@ -174,7 +175,6 @@ class FormsLogin:
 
     async def _log_in(self) -> None:
         self._client.cookies.clear()
-        self._proven = False
         headers = {"Accept": "application/json", "ForceUseSession": "true"}
         raw = await _post(self._client, self._url, headers, json={"UserName": self._username, "UserPassword": self._password})
         secrets = (self._username, self._password)

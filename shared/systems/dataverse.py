@@ -54,7 +54,7 @@ class Dataverse:
         self._batch_size = batch_size
         self._monotonic = monotonic
         self._service = Service(web, new_boundary)
-        self._metadata = Metadata(self._service.json, lifetime=metadata_lifetime, monotonic=monotonic)
+        self._metadata = Metadata(self._service.definitions, lifetime=metadata_lifetime, monotonic=monotonic)
         self._whoami = Whoami(self._service.json, monotonic)
         self._reads = Reads(self._service, self._metadata, self._whoami, page_size=page_size, read_size=read_size)
         self._writes = Writes(self._service, self._metadata, self._whoami, self._reads, batch_size=batch_size)

@@ -195,8 +195,8 @@ def read_columns(write: Write, table: Table) -> tuple[str, ...]:
 
 
 def with_columns(row: Row, names: Collection[str]) -> Row:
-    """Return a row with the named columns only."""
-    return replace(row, values={name: row.values[name] for name in names}, elsewhere=row.elsewhere & set(names))
+    """Return a row with the named columns only, those that it holds."""
+    return replace(row, values={name: row.values[name] for name in names if name in row.values}, elsewhere=row.elsewhere & set(names))
 
 
 def named_columns(write: Write) -> tuple[str, ...]:

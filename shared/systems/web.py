@@ -39,6 +39,7 @@ _OK_BELOW = 300
 _THROTTLED = 429
 _BUSY = 503
 _UNAUTHORISED = 401
+_FORBIDDEN = 403
 _REFUSALS = 3
 _MOVED = frozenset({301, 302, 303, 307, 308})
 
@@ -220,7 +221,7 @@ class Web:
             span.set_attribute("tandem.attempts", attempt)
             if isinstance(answer, Response):
                 span.set_attribute("http.response.status_code", answer.status)
-                if self._login.ended(answer):
+                if self._login.ended(answer) or (answer.status == _FORBIDDEN and session != self._session):  # no verdict on the new one
                     await self._begin_again(session, answer, request, renewed=renewed)
                     renewed = True
                     continue

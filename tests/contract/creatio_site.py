@@ -1,15 +1,18 @@
 """A Creatio stand-in with its identity service for one test, and the adapter that talks to it."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
 from sandbox.creatio.app import create_creatio
 from sandbox.serve import AsgiApp, Receive, Scope, Send, serving
-from shared.core.records import ChangePage
+from shared.core.records import ChangePage, KeyRange
 from shared.systems.creatio import Creatio, creatio_error
 from shared.systems.creatio_connection import Forms, OAuth, open_client
 from shared.systems.creatio_login import FormsLogin, OAuthLogin
@@ -23,18 +26,40 @@ async def no_wait(_: float) -> None:
     """Wait for nothing: back-off is tested elsewhere."""
 
 
+@dataclass(frozen=True)
+class Operation:
+    """One OData operation as it was sent: its address below the service root, headers, and body; `inside` a batch or alone."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: Any = None
+    inside: bool = False
+
+    @property
+    def text(self) -> str:
+        """Return the address as people read it."""
+        return unquote(self.url)
+
+
 @dataclass
 class Site:
-    """One running stand-in: its control API in words, and adapters for it."""
+    """One running stand-in: its control API in words, and adapters for it.
+
+    `sent` is what the adapters sent, logins included; `before` is called with each request, ready to go, before it goes.
+    """
 
     url: str
     identity: str
     control: httpx.AsyncClient
+    sent: list[httpx.Request] = field(default_factory=list)
+    before: Callable[[httpx.Request], Awaitable[None]] | None = None
     _adapters: list[Creatio] = field(default_factory=list)
 
-    def creatio(self, *, auth: str = "oauth", **options: Any) -> Creatio:
+    def creatio(self, *, auth: str = "oauth", timeout: float = 30, **options: Any) -> Creatio:
         """Make an adapter with a client and a login of its own."""
-        client = open_client(Forms("", "") if auth == "forms" else OAuth(self.identity, "", ""), timeout=30)
+        client = open_client(Forms("", "") if auth == "forms" else OAuth(self.identity, "", ""), timeout=timeout)
+        client.event_hooks = {"request": [self._note]}
         login = (
             FormsLogin(client, self.url, "integration", "integration-password")
             if auth == "forms"
@@ -44,6 +69,26 @@ class Site:
         made = Creatio(web, **options)
         self._adapters.append(made)
         return made
+
+    async def _note(self, request: httpx.Request) -> None:
+        self.sent.append(request)
+        if self.before is not None:
+            await self.before(request)
+
+    def operations(self) -> list[Operation]:
+        """Return every OData operation that adapters sent, those inside batches one by one."""
+        found: list[Operation] = []
+        for request in self.sent:
+            _, _, below = request.url.path.partition("/odata/")
+            if not below:
+                continue
+            if below != "$batch":
+                query = request.url.query.decode()
+                found.append(Operation(request.method, below + (f"?{query}" if query else ""), dict(request.headers)))
+                continue
+            parts = json.loads(request.content, parse_float=Decimal)["requests"]
+            found += [Operation(one["method"], one["url"], one["headers"], one.get("body"), inside=True) for one in parts]
+        return found
 
     async def seed(self, rows: Sequence[Mapping[str, Any]], entity: str = "Account") -> list[str]:
         """Insert rows as they stand; return their ids."""
@@ -61,6 +106,10 @@ class Site:
         """Return a stored row."""
         response = await self.control.get("/_control/row", params={"entity": entity, "id": record_id})
         return response.raise_for_status().json()["row"]
+
+    async def administer(self, what: str, **body: str) -> None:
+        """Change the schema as an administrator does: `columns/add`, `columns/remove`."""
+        await self._call("POST", what, body)
 
     async def chaos(self, *rules: Mapping[str, Any]) -> None:
         """Put chaos rules in force."""
@@ -138,6 +187,16 @@ def open_doors() -> Iterator[Doors]:
 async def walk(adapter: Creatio, position: str | None = None, *, since: Any = None, entity: str = "Account") -> list[ChangePage]:
     """Read a chain of changes to its end, as a poll does."""
     return [page async for page in adapter.changes(entity, ("Name",), position, since)]
+
+
+async def ids_in(adapter: Creatio, part: KeyRange, *, columns: Sequence[str] = ("Name",), size: int = 100) -> list[str]:
+    """Read a range of accounts to its end; return the ids, in the order in which they came."""
+    ids, position, more = list[str](), None, True
+    while more:
+        page = await adapter.read_range("Account", part, columns, position, size)
+        ids += page.rows
+        position, more = page.following, page.following is not None
+    return ids
 
 
 def ids_of(pages: Sequence[ChangePage]) -> list[str]:

@@ -1,5 +1,6 @@
 """Who may call the Creatio stand-in, by forms and by bearer (checklist items 1 to 5)."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -8,7 +9,10 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from sandbox.control import Switches
 from sandbox.creatio.app import create_creatio
+from sandbox.creatio.sessions import Sessions
+from sandbox.creatio.settings import CreatioSettings
 from tests.contract.creatio_stand_in import bearer, bearer_site, identity, site
 
 LOGIN = "/ServiceModel/AuthService.svc/Login"
@@ -51,6 +55,32 @@ async def test_login_sets_every_cookie_raw():
         assert http.cookies["BPMCSRF"].endswith("==")
 
 
+async def test_older_builds_set_fewer_cookies():
+    """`modern_cookies` off: no UserType in the answer, no newer cookies, and calls pass with the four that there are."""
+    async with _installation(modern_cookies=False) as http:
+        answer = await http.post(LOGIN, json=GOOD, headers=FORCE)
+        assert "UserType" not in answer.json()
+        assert set(http.cookies) == {"BPMLOADER", ".ASPXAUTH", "BPMCSRF", "UserName"}
+        lines = {line.partition("=")[0]: line for line in answer.headers.get_list("set-cookie")}
+        assert {name for name, line in lines.items() if "HttpOnly" in line} == {"BPMLOADER", ".ASPXAUTH", "UserName"}
+        assert ["expires=" in lines[name] for name in ("UserName", ".ASPXAUTH")] == [True, False]
+        headers = {**FORCE, "BPMCSRF": http.cookies["BPMCSRF"]}
+        assert (await http.get("/0/odata/Account", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(("how", "status", "code"), [("no", 200, 0), ("code", 200, 1), ("403", 403, None)])
+async def test_a_login_from_a_wrong_address_is_refused(how, status, code):
+    """`login_refused`: where IP rules apply the login says so as for a wrong password, or with 403 and HTML; else it passes."""
+    async with _installation(login_refused=how) as http:
+        answer = await http.post(LOGIN, json=GOOD, headers=FORCE)
+        assert answer.status_code == status
+        if code is None:
+            assert answer.headers["content-type"].startswith("text/html")
+        else:
+            assert answer.json()["Code"] == code
+        assert bool(answer.headers.get_list("set-cookie")) == (how == "no")
+
+
 async def test_bad_credentials_also_answer_200():
     """Only `Code` tells that a login failed; no cookie is set, and a body that is no JSON fails alike."""
     async with _installation() as http:
@@ -79,6 +109,35 @@ async def test_cookie_calls_need_csrf_and_force_use_session():
         assert (await http.get("/0/odata/Account", headers={**FORCE, "BPMCSRF": "wrong"})).status_code == 403
         unforced = await http.get("/0/odata/Account", headers={"BPMCSRF": headers["BPMCSRF"]})
         assert unforced.status_code == 302
+        await http.put("/_control/settings", json={"require_force_use_session": False})
+        assert (await http.get("/0/odata/Account", headers={"BPMCSRF": headers["BPMCSRF"]})).status_code == 200
+
+
+async def test_csrf_covers_every_method_and_its_refusal_has_one_of_two_bodies():
+    """Reads and writes alike are 403 without the token, nothing is done; `csrf_body` is empty or HTML, with ForceUseSession or not."""
+    async with _installation(require_force_use_session=False) as http:
+        await _log_in(http)
+        for body in ("empty", "html"):
+            await http.put("/_control/settings", json={"csrf_body": body})
+            for force in (FORCE, {}):
+                for method in ("GET", "POST", "PATCH", "DELETE"):
+                    answer = await http.request(method, "/0/odata/Account", json={"Name": "A"}, headers=force)
+                    assert (answer.status_code, "<html>" in answer.text) == (403, body == "html")
+        assert (await http.get("/_control/rows", params={"entity": "Account"})).json()["total"] == 0
+
+
+async def test_a_newer_token_may_be_demanded_as_a_header():
+    """`crt_csrf_header`: the CRT_CSRF cookie is only a cookie, or must come back as a header too; older sessions have none."""
+    async with _installation() as http:
+        headers = await _log_in(http)
+        assert (await http.get("/0/odata/Account", headers=headers)).status_code == 200
+        await http.put("/_control/settings", json={"crt_csrf_header": True})
+        assert (await http.get("/0/odata/Account", headers=headers)).status_code == 403
+        with_it = {**headers, "CRT_CSRF": http.cookies["CRT_CSRF"]}
+        assert (await http.get("/0/odata/Account", headers=with_it)).status_code == 200
+        await http.put("/_control/settings", json={"modern_cookies": False})
+        http.cookies.clear()
+        assert (await http.get("/0/odata/Account", headers=await _log_in(http))).status_code == 200
 
 
 @pytest.mark.parametrize("missing", [".ASPXAUTH", "BPMLOADER", "UserName", "CsrfToken", "CRT_CSRF", "BPMCSRF"])
@@ -112,10 +171,17 @@ async def test_a_dead_session_answers_in_all_its_ways(flavour, prefix, page):
         service = await http.get(f"{prefix}/ServiceModel/ProcessEngineService.svc/X/Execute", headers=headers)
         assert service.json()["Message"] == "Authentication failed."
         assert service.status_code == 401
-        for forced, status in (("302", 302), ("200", 200)):
+        for forced, status in (("302", 302), ("301", 301), ("200", 200)):
             await http.put("/_control/settings", json={"session_answer": forced})
-            answer = await http.get(url, headers=headers)
-            assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+            for sent in (headers, {}):
+                answer = await http.get(url, headers=sent)
+                assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+                assert answer.headers.get("location", page).startswith(page)
+        for forced, status, text in (("401", 401, ""), ("403", 403, ""), ("svc", 401, "Authentication failed.")):
+            await http.put("/_control/settings", json={"session_answer": forced})
+            for sent in (headers, {}, {"Authorization": "Bearer dead"}):
+                answer = await http.get(url, headers=sent)
+                assert (answer.status_code, text in answer.text) == (status, True)
 
 
 async def test_sessions_end_by_time_logout_and_second_login():
@@ -144,6 +210,55 @@ async def test_an_expired_password_looks_like_a_login_and_bounces_later():
         assert login.json()["PasswordChangeUrl"]
         headers = {**FORCE, "BPMCSRF": http.cookies["BPMCSRF"]}
         assert (await http.get("/0/odata/Account", headers=headers)).status_code == 302
+
+
+async def test_two_logins_of_a_user_stand_side_by_side_unless_the_site_allows_one():
+    """`one_session_per_user`: as shipped the first session goes on after a second login; with the feature on it is dead."""
+    for single, status in ((False, 200), (True, 401)):
+        async with _installation(one_session_per_user=single) as http, site(http.creatio) as other:
+            first = await _log_in(http)
+            second = await _log_in(other)
+            assert (await other.get("/0/odata/Account", headers=second)).status_code == 200
+            assert (await http.get("/0/odata/Account", headers=first)).status_code == status
+
+
+def test_a_session_slides():
+    """`session_seconds` counts from the last call: a session that is used lives on, one that idles is dead."""
+    now = 1000.0
+    sessions = Sessions(Switches(CreatioSettings(session_seconds=60)), monotonic=lambda: now)
+    cookies = sessions.log_in("integration").cookies
+    for _ in range(3):
+        now += 50
+        assert sessions.find(cookies) is not None
+    now += 61
+    assert sessions.find(cookies) is None
+
+
+@pytest.mark.parametrize("lock", [False, True])
+async def test_calls_of_one_session_may_wait_for_each_other(lock):
+    """`session_lock` and `work_seconds`: six calls of one session work side by side or one by one; those by token never wait."""
+    async with _installation(session_lock=lock, work_seconds=0.05) as http, await bearer_site(http.creatio) as caller:
+        headers = await _log_in(http)
+        calls = [http.get("/0/odata/Account", headers=headers) for _ in range(6)]
+        calls += [caller.get("/0/odata/Account") for _ in range(6)]
+        assert {answer.status_code for answer in await asyncio.gather(*calls)} == {200}
+        most = (await http.get("/_control/requests")).json()["most"]
+        assert (most["calls of a session"] == 1) == lock
+        assert most["calls by token"] > 1
+
+
+@pytest.mark.parametrize("status", [429, 403])
+async def test_the_calls_of_a_day_may_be_counted(status):
+    """`daily_calls` and `quota_status`: beyond the plan's number calls are refused until the next day of the server; 0 is any number."""
+    async with _installation(quota_status=status) as http, await bearer_site(http.creatio) as caller:
+        for _ in range(3):
+            assert (await caller.get("/0/odata/Account")).status_code == 200
+        await http.put("/_control/settings", json={"daily_calls": 4})
+        answers = [(await caller.get("/0/odata/Account")).status_code for _ in range(3)]
+        assert answers == [200, status, status]
+        assert "retry-after" not in (await caller.get("/0/odata/Account")).headers
+        await http.post("/_control/clock", json={"skew_seconds": 86_400})
+        assert (await caller.get("/0/odata/Account")).status_code == 200
 
 
 async def test_the_csrf_cookie_may_rotate():
@@ -191,6 +306,31 @@ async def test_a_bearer_needs_neither_cookies_nor_csrf_and_can_expire():
         assert (await http.get("/0/odata/Account", headers=again)).status_code == 200
 
 
+async def test_a_bearer_ends_with_its_time():
+    """`token_seconds`: a token is good until it is that old, then it is 401 with the reason in a header."""
+    async with _installation(token_seconds=1) as http:
+        headers = {"Authorization": f"Bearer {await bearer(http.creatio)}"}
+        assert (await http.get("/0/odata/Account", headers=headers)).status_code == 200
+        await asyncio.sleep(1.1)
+        late = await http.get("/0/odata/Account", headers=headers)
+        assert (late.status_code, late.headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
+
+
+async def test_names_and_secrets_are_the_sites():
+    """`username`, `password`, `client_id` and `client_secret`: what they say opens the door, what they said before does not."""
+    mine = {"username": "grace", "password": "p|w=/", "client_id": "c", "client_secret": "s"}
+    async with _installation(**mine) as http, identity(http.creatio) as tokens:
+        assert (await http.post(LOGIN, json=GOOD)).json()["Code"] == 1
+        answer = await http.post(LOGIN, json={"UserName": "grace", "UserPassword": "p|w=/"}, headers=FORCE)
+        assert answer.json()["Code"] == 0
+        made = await http.post("/0/odata/Account", json={"Name": "A"}, headers={**FORCE, "BPMCSRF": http.cookies["BPMCSRF"]})
+        people = (await http.get("/_control/rows", params={"entity": "SysAdminUnit"})).json()["rows"]
+        assert made.json()["CreatedById"] == next(one["ContactId"] for one in people if one["Name"] == "grace")
+        form = {"client_id": "c", "client_secret": "s", "grant_type": "client_credentials"}
+        assert (await tokens.post("/connect/token", data=form)).status_code == 200
+        assert (await tokens.post("/connect/token", data={**form, "client_id": "tandem-client"})).status_code == 400
+
+
 async def test_a_bearer_with_cookies_needs_csrf():
     """A bearer call is given a session cookie; once it comes back, the call needs BPMCSRF, and without it is refused with 403."""
     async with _installation() as http:
@@ -222,6 +362,20 @@ async def test_each_flavour_has_its_own_addresses_only():
             other = await caller.get(f"{bad}/odata/")
             assert (other.status_code, other.headers["content-type"]) == (404, "text/html; charset=utf-8")
             assert (await caller.get(f"{good}/api/HealthCheck/Ping")).status_code == 200
+            assert (await caller.get(f"{bad}/api/HealthCheck/Ping")).status_code == 404
+
+
+@pytest.mark.parametrize(("flavour", "prefix"), [("NF", "/0"), ("NC", "")])
+async def test_health_can_be_asked_with_and_without_a_session(flavour, prefix):
+    """The newer check is open to all; `ping` and the OAuth check are for those who may enter, and a ping keeps the session alive."""
+    async with _installation(flavour=flavour) as http:
+        assert (await http.get(f"{prefix}/api/HealthCheck/Ping")).text == "Healthy"
+        assert (await http.post(f"{prefix}/ping", headers=FORCE)).status_code == 401
+        assert (await http.get(f"{prefix}/api/OAuthHealthCheck", headers=FORCE)).status_code == 401
+        headers = await _log_in(http)
+        assert (await http.post(f"{prefix}/ping", headers=headers)).json() is True
+        assert (await http.get(f"{prefix}/ping", headers=headers)).status_code == 404
+        assert (await http.get(f"{prefix}/api/OAuthHealthCheck", headers=headers)).text == "Healthy"
 
 
 async def test_the_delete_log_configuration_exists_from_8_3_2_on():
@@ -231,6 +385,9 @@ async def test_the_delete_log_configuration_exists_from_8_3_2_on():
         assert (await http.get(url)).status_code == 404
         await http.put("/_control/settings", json={"version": "8.3.2"})
         assert (await http.get(url)).json() == ["Account", "Contact"]
+        await http.put("/_control/settings", json={"delete_log": []})
+        assert (await http.get(url)).json() == []
+        assert (await plain.get(url, headers=FORCE)).status_code == 401
         await http.put("/_control/settings", json={"can_view_delete_log": False})
         assert (await http.get(url)).status_code == 403
 

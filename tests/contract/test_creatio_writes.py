@@ -1,5 +1,6 @@
 """How the Creatio stand-in saves (checklist items 8, 9, 13, 16 to 18, 20, 21) and what follows from it."""
 
+import asyncio
 import uuid
 from datetime import datetime, timedelta
 
@@ -58,7 +59,9 @@ async def test_a_client_chooses_the_id_once(tenant):
 async def test_patch_and_delete_answer_without_a_body(tenant):
     """PATCH changes what it names, 204 with OData-Version; DELETE 204 without; a missing row is 404, never an upsert."""
     row = await tenant.post("Account", {"Name": "A", "Code": "1", "TypeId": CUSTOMER})
-    answer = await tenant.patch("Account", row["Id"], {"Code": "2", "TypeId": None})
+    stale = {"If-Match": '"another"', "If-None-Match": "*"}
+    answer = await tenant.http.patch(f"/0/odata/Account({row['Id']})", json={"Code": "2", "TypeId": None}, headers=stale)
+    assert (answer.status_code, "etag" in answer.headers) == (204, False)
     assert (answer.content, answer.headers["odata-version"]) == (b"", "4.0")
     after = await tenant.get(f"Account({row['Id']})")
     assert (after["Name"], after["Code"], after["TypeId"]) == ("A", "2", EMPTY)
@@ -337,6 +340,23 @@ async def test_other_troubles_have_their_shapes(tenant):
     throttled = await tenant.http.get("/0/odata/Account")
     assert (throttled.status_code, throttled.json()["error"]["code"]) == (429, "")
     assert "retry-after" not in throttled.headers
+    await tenant.chaos({"kind": "status", "status": 429, "retry_after": 7, "times": 1})
+    assert (await tenant.http.get("/0/odata/Account")).headers["retry-after"] == "7"
+    for status in (500, 502, 503):
+        await tenant.chaos({"kind": "status", "status": status, "body": "html", "times": 1})
+        page = await tenant.http.post("/0/odata/Account", json={"Name": "A"})
+        assert (page.status_code, page.headers["content-type"], page.text[:6]) == (status, "text/html; charset=utf-8", "<html>")
+    assert await tenant.rows("Account") == []
+
+
+async def test_a_slow_answer_is_slow_before_the_work_or_after_it(tenant):
+    """`delay` waits before anything is done, `late` when all is done: a client that gives up leaves nothing, or the row."""
+    for kind, expected in (("delay", 0), ("late", 1)):
+        await tenant.chaos({"kind": kind, "seconds": 0.5, "method": "POST", "times": 1})
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await tenant.http.post("/0/odata/Account", json={"Name": "A"})
+        assert len(await tenant.rows("Account")) == expected
 
 
 async def test_a_lost_answer_leaves_the_row(tenant):

@@ -234,9 +234,10 @@ async def test_read_is_bulk_and_absent_means_absent(org):
 async def test_a_query_beyond_the_url_limit_still_works(org):
     """900 ids in one query travel inside a batch."""
     adapter = org.dataverse()
-    adapter._read_size = 900
+    adapter._reads._read_size = 900
     keys = await org.control.seed("account", [{"name": f"N{n}"} for n in range(900)])
     assert set(await adapter.read("account", keys, ["name"])) == set(keys)
+    assert len(org.watch.of("POST", "$batch")) == 1
 
 
 async def test_find_by_one_column_by_several_and_by_hostile_text(org):

@@ -89,6 +89,15 @@ async def test_a_query_too_long_for_a_url_travels_in_a_batch():
     assert fake.seen[1].url.path.endswith("/$batch")
 
 
+async def test_a_link_too_long_for_a_get_travels_in_a_batch_as_it_came():
+    """A nextLink that outgrew the limit is absolute and stays so: behind the API's path it would lead nowhere."""
+    link = f"{API}/accounts?$skiptoken=" + "x" * 32_500
+    first = reply({"value": [row(ID1, name="A")], "@odata.nextLink": link})
+    fake = Fake([first, multipart((200, {"value": [row(ID2, name="B")]}))])
+    assert list(await adapter_on(fake).read("account", [ID1, ID2], ["name"])) == [ID1, ID2]
+    assert f"GET {link} HTTP/1.1" in batch_lines(fake.seen[1])
+
+
 @pytest.mark.parametrize("spoil", [{"name": 5}, {"modifiedon": None}, {"@odata.etag": None}, {"modifiedon": "gestern"}, "name"])
 async def test_a_row_that_cannot_be_understood_is_an_error_of_its_own(spoil):
     """A wrong type, a missing column, time or version fails that id and no other."""

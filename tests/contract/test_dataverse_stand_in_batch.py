@@ -293,32 +293,3 @@ async def test_which_tables_take_bulk_messages(org) -> None:
     assert (await org.refused("POST", "systemusers/Microsoft.Dynamics.CRM.CreateMultiple", body))[0] == 400
     text = "DeleteMultiple has not yet been implemented."
     assert (await org.refused("POST", bulk("DeleteMultiple"), targets({})))[2] == text
-
-
-def job(*ids: str, **changes: object) -> dict:
-    """Write the body of a bulk delete of accounts."""
-    values = [{"Value": row_id, "Type": "System.Guid"} for row_id in ids]
-    condition = {"AttributeName": "accountid", "Operator": "In", "Values": values, **changes}
-    query = {"EntityName": "account", "Criteria": {"FilterOperator": "And", "Conditions": [condition]}}
-    told = {"JobName": "x", "SendEmailNotification": False, "ToRecipients": [], "CCRecipients": [], "RecurrencePattern": ""}
-    return {**told, "StartDateTime": "2026-01-01T00:00:00Z", "QuerySet": [query]}
-
-
-async def test_bulk_delete(org) -> None:
-    """The job deletes the rows its query finds and no other, is answered by its id, and minds no id that is not there."""
-    ids = [await org.create(name=name) for name in ("A", "B", "C")]
-    answer = await org.send("POST", "BulkDelete", job(*ids[:2], "00000000-0000-0000-0000-000000000001"))
-    assert (answer.status_code, len(answer.json()["JobId"])) == (200, 36)
-    assert await org.names("name ne null") == ["C"]
-
-
-@pytest.mark.parametrize("changes", [{"Operator": "NotIn"}, {"AttributeName": "name"}, {"Values": []}, {"Values": [{"Value": "x"}]}])
-async def test_bulk_deletes_that_are_refused(org, changes) -> None:
-    """What the organisation can't read as a condition on ids deletes nothing."""
-    row_id = await org.create(name="A")
-    assert (await org.refused("POST", "BulkDelete", job(row_id, **changes)))[:2] == (400, "0x80040203")
-    assert (await org.refused("POST", "BulkDelete", {"QuerySet": []}))[:2] == (400, "0x80040203")
-    assert (await org.refused("GET", "BulkDelete"))[0] == 404
-    await org.control("settings", {"unwritable_tables": ["account"]})
-    assert (await org.refused("POST", "BulkDelete", job(row_id)))[:2] == (403, "0x80040220")
-    assert await org.names("name ne null") == ["A"]

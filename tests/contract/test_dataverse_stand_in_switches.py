@@ -9,7 +9,7 @@ import pytest
 from sandbox.dataverse.server import create_app
 from sandbox.dataverse.switches import Settings
 from shared.core.errors import Denied, Rejected, Stale
-from shared.core.records import Write, WriteKind
+from shared.core.records import RangeBy, Write, WriteKind
 from shared.systems.dataverse import Dataverse
 from shared.systems.dataverse_connection import same_environment
 from shared.systems.dataverse_errors import request_error
@@ -58,7 +58,7 @@ async def test_whether_next_links_of_a_tracked_read_carry_the_tracking(setting, 
         assert len((await pages(org.dataverse(), ["name"], found[-1].position))[0].changes) == 1
 
 
-@pytest.mark.parametrize("limit", [65_536, 32_768])
+@pytest.mark.parametrize("limit", [65536, 32768])
 async def test_the_longest_address_in_a_part_of_a_batch(limit) -> None:
     """`batch_url_limit`: an address just below the limit is taken, one just above is 414."""
     async with opened(batch_url_limit=limit) as org:
@@ -203,6 +203,28 @@ async def test_the_metadata_cache_lags(lag, late) -> None:
         assert (await org.get(f"{ACCOUNT}?$select=ChangeTrackingEnabled"))["ChangeTrackingEnabled"] is True
 
 
+@pytest.mark.parametrize("kept", [False, True])
+async def test_fractions_of_seconds_that_are_kept_and_not_shown(kept) -> None:
+    """`stored_fractions`: a time reads as whole seconds on both, and is rarely what was kept; key ranges hold every row all the same."""
+    async with opened(stored_fractions=kept) as org:
+        row_ids = [await org.create(name=f"A{at}") for at in range(20)]
+        shown = [(await org.get(f"accounts({row_id})"))["createdon"] for row_id in row_ids]
+        assert all(len(time) == len("2026-01-01T00:00:00Z") for time in shown)
+        assert await org.names(f"createdon ge {shown[0]}") == sorted(f"A{at}" for at in range(20))
+        equal = sum([len(await org.names(f"createdon eq {time}")) for time in sorted(set(shown))])
+        assert (equal < 20) if kept else (equal == 20)
+    async with site(stored_fractions=kept) as org:
+        adapter = org.dataverse()
+        writes = [Write(WriteKind.CREATE, f"{at:08}-0000-4000-8000-000000000000", {"name": "A"}) for at in range(1, 301)]
+        for start in range(0, 300, 100):
+            await adapter.write("account", writes[start : start + 100])
+        for by in RangeBy:
+            ids: list[str] = []
+            async for key_range in adapter.ranges("account", by, None, None, 50):
+                ids += (await adapter.read_range("account", key_range, ["name"], None, 1000)).rows
+            assert sorted(ids) == [write.id for write in writes]
+
+
 @pytest.mark.parametrize(("limit", "status"), [(10, 200), (9, 500)])
 async def test_the_database_gives_up_on_large_bulk_messages(limit, status) -> None:
     """`bulk_timeout_rows`: beyond it the call is 500 0x80044151 and nothing is done."""
@@ -213,6 +235,25 @@ async def test_the_database_gives_up_on_large_bulk_messages(limit, status) -> No
         if status == 500:
             assert answer.json()["error"]["code"] == "0x80044151"
         assert len(await org.names("name ne null")) == (10 if status == 200 else 0)
+
+
+@pytest.mark.parametrize("delay", [0, 600])
+async def test_deletes_in_bulk_are_a_job(delay) -> None:
+    """`bulk_delete_delay_seconds`: BulkDelete answers with the id of a job, and the rows go when it is done, with tombstones."""
+    async with opened(bulk_delete_delay_seconds=delay) as org:
+        ids = await org.seed({"name": "A"}, {"name": "B"}, {"name": "C"})
+        link = (await org.get("accounts?$select=name", prefer="odata.track-changes"))["@odata.deltaLink"]
+        condition = {"AttributeName": "accountid", "Operator": "In", "Values": [{"Value": key, "Type": "System.Guid"} for key in ids[:2]]}
+        query = {"EntityName": "account", "Criteria": {"FilterOperator": "And", "Conditions": [condition]}}
+        answer = await org.send("POST", "BulkDelete", {"JobName": "clean up", "QuerySet": [query]})
+        assert answer.status_code == 200
+        job = await org.get(f"asyncoperations({answer.json()['JobId']})")
+        assert (job["statecode"], await org.names("name ne null")) == ((3, ["C"]) if delay == 0 else (0, ["A", "B", "C"]))
+        await org.control("clock", {"skew_seconds": delay + 1})
+        assert {row["id"] for row in (await org.get(link))["value"]} == set(ids[:2])
+        for wrong in ({}, {"EntityName": "nothing"}, {"EntityName": "account", "Criteria": {"Conditions": []}}):
+            assert (await org.refused("POST", "BulkDelete", {"JobName": "x", "QuerySet": [wrong]}))[0] == 400
+        assert await org.names("name ne null") == ["C"]
 
 
 @pytest.mark.parametrize("setting", ["given", "own"])
@@ -382,6 +423,13 @@ async def test_a_key_is_unique_among_filled_values_only() -> None:
             await org.create(name="A")
         await org.create(name="B", tandem_creatioid="1")
         assert (await org.refused("POST", "accounts", {"tandem_creatioid": "1"}))[:2] == (412, "0x80060892")
+
+
+async def test_the_tenant_stands_in_the_challenge() -> None:
+    """`tenant`: a client that has no token learns from the 401 where to get one."""
+    async with opened(tenant=MISSING) as org:
+        answer = await org.send("GET", "WhoAmI", Authorization="")
+        assert f"authorization_uri=https://login.microsoftonline.com/{MISSING}/oauth2/authorize" in answer.headers["WWW-Authenticate"]
 
 
 async def test_slow_replies() -> None:

@@ -165,12 +165,38 @@ async def test_a_batch_answered_by_something_else(answer, code):
     assert (result.error.code, result.error.record_id, len(fake.seen)) == (code, ID1, 1)
 
 
-async def test_a_batch_that_failed_at_its_first_operation_keeps_its_parts():
-    """An outer 400 that is still multipart is read part by part."""
-    fake = Fake([multipart((400, {"error": {"code": "0x8004431a", "message": "out of range"}}), status=400)])
-    results = await adapter_on(fake).write("account", [update({"industrycode": 99}), update({"name": "B"}, ID2)])
-    assert results[0].error.code == "dataverse.out_of_range"
-    assert isinstance(results[1].error, Transient)
+@pytest.mark.parametrize("line_end", ["\r\n", "\n"])
+@pytest.mark.parametrize("quoting", ["boundary=batchresponse_1", 'boundary="batchresponse_1"', "charset=utf-8; Boundary=batchresponse_1"])
+async def test_batch_replies_of_every_shape(line_end, quoting):
+    """A change set that went through, one that failed as a plain part, a delete without body: either line end, boundary quoted or not."""
+    went_through = [CREATED, (200, row(ID1, "2", name="A", statecode=1))]
+    failed = (400, {"error": {"code": "0x80048408", "message": "2 is not a valid status code for state code 1"}})
+    whole = multipart(went_through, failed, (204, None), (200, row(ID2, name="B")))
+    content = whole.content.replace(b"\r\n", line_end.encode())
+    fake = Fake([httpx.Response(200, content=content, headers={"content-type": f"multipart/mixed; {quoting}"})])
+    writes = [
+        create({"name": "A", "statecode": 1}),
+        create({"name": "X", "statecode": 1}, ID3),
+        Write(WriteKind.DELETE, ID3, {}),
+        update({"name": "B"}, ID2),
+    ]
+    results = await adapter_on(fake).write("account", writes)
+    assert [result.error and result.error.code for result in results] == [None, "dataverse.refused", None, None]
+    assert results[0].row.values == {"name": "A", "statecode": 1}
+    assert (results[0].row.stamp.version, results[3].row.values["name"]) == ('W/"2"', "B")
+
+
+async def test_a_batch_that_stopped_keeps_the_parts_that_name_their_operation():
+    """An outer 400 that is still multipart is read part by part; one part of several operations could be any of them, so it blames none."""
+    refused = (400, {"error": {"code": "0x8004431a", "message": "out of range"}})
+    fake = Fake([multipart(refused, status=400)])
+    (alone,) = await adapter_on(fake).write("account", [update({"industrycode": 99})])
+    assert alone.error.code == "dataverse.out_of_range"
+    writes = [update({"name": "B"}, ID2), update({"industrycode": 99}), update({"name": "C"}, ID3)]
+    results = await adapter_on(Fake([multipart((200, row(ID2, name="B")), refused, status=400)])).write("account", writes)
+    assert [result.error and result.error.code for result in results] == [None, "dataverse.out_of_range", "dataverse.bad_answer"]
+    results = await adapter_on(Fake([multipart(refused, status=400)])).write("account", writes)
+    assert {(type(result.error), result.error.code) for result in results} == {(Transient, "dataverse.bad_answer")}
 
 
 async def test_big_writes_are_cut_into_batches_and_throttling_stops_the_rest():

@@ -20,7 +20,7 @@ _STOP_SECONDS = 5.0
 
 @contextmanager
 def running_cap() -> Iterator[str]:
-    """Run the server for the length of a `with` block and yield its address; its packages come with `npm ci`.
+    """Run the server for the length of a `with` block and yield its address; its packages come with `npm ci` in `cap/`.
 
     Its input is a pipe that nobody writes to: it ends with this process, whatever becomes of it, and then the server ends too.
     """
@@ -63,7 +63,7 @@ def _address(output: IO[str]) -> str:
         except queue.Empty:
             raise AssertionError(f"CAP was not ready within {_START_SECONDS:g} s; it said: {''.join(seen)}") from None
         if line is None:
-            raise AssertionError(f"CAP ended at once (its packages come with `npm ci`); it said: {''.join(seen)}")
+            raise AssertionError(f"CAP ended at once (its packages come with `npm ci` in `cap/`); it said: {''.join(seen)}")
         seen.append(line)
         if match := _READY.search(line):
             return match[1]

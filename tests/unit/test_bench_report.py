@@ -10,6 +10,8 @@ import pytest
 from bench import budgets, environments, report, run
 from bench.competitors import ALL, DLT, PEERS, SERIAL, SERIAL_100, SERIAL_ONE, TANDEM, TANDEM_BARE, TANDEM_BULK, TANDEM_WEIGHED, Competitor
 from bench.core_speed import Speed
+from bench.environments import ROOT
+from bench.profiles import plain
 from bench.race import Entry, Lap
 from bench.sandbox_cost import Cost
 from bench.start_up import Package, StartUp, costliest
@@ -116,6 +118,23 @@ def test_costly_imports_count_for_the_package_and_for_who_needs_it() -> None:
     section = report.start_up_section([StartUp("indexing", (1.2, 1.0, 1.1), (0.1, 0.1, 0.1), 10, costliest(lines))])
     assert "| indexing | 1,000 | 900 | 1,100 | 10 |" in section
     assert "| httpx | 1 | 1 |" in section
+
+
+def test_a_profile_tells_no_place_of_this_machine() -> None:
+    """What is written into the repository names modules, not the folders in which this checkout and this Python lie."""
+    lines = [
+        f"   10    0.1    0.0 {ROOT}/shared/core/plan.py:41(plan_create)",
+        "",
+        "   10    0.1    0.0 /opt/python/lib/python3.11/json/decoder.py:343(raw_decode)",
+        "   10    0.1    0.0 /opt/here/.venv/lib/python3.12/site-packages/httpx/_models.py:9(__init__)",
+        "   10    0.1    0.0 {built-in method builtins.isinstance}",
+    ]
+    assert [line.split(maxsplit=3)[3] for line in plain("\n".join(lines)).splitlines()] == [
+        "shared/core/plan.py:41(plan_create)",
+        "json/decoder.py:343(raw_decode)",
+        "httpx/_models.py:9(__init__)",
+        "{built-in method builtins.isinstance}",
+    ]
 
 
 def test_flags_win_over_settings_and_runs_are_never_fewer_than_three() -> None:

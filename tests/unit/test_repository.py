@@ -78,14 +78,19 @@ def test_every_python_package_is_pinned_exactly(name: str) -> None:
     assert [line for line in lines if not re.fullmatch(r'[A-Za-z0-9-]+==\d+(\.\d+)+(; python_version (<|>=) "3\.\d+")?', line)] == []
 
 
-def test_every_node_package_is_pinned_exactly() -> None:
+CAP = {"@cap-js/sqlite": "2.4.2", "@sap/cds": "9.9.3", "sql.js": "1.16.0"}
+
+
+@pytest.mark.parametrize(("folder", "named"), [(".", {"azurite": "3.35.0"}), ("tests/judges/cap", CAP)])
+def test_every_node_package_is_pinned_exactly(folder: str, named: dict[str, str]) -> None:
     """Azurite and the OData server are those that were tested: exact versions that run on Node 20, and that build nothing."""
-    package = json.loads(text_of(ROOT / "package.json"))
-    assert package["devDependencies"] == {"@cap-js/sqlite": "2.4.2", "@sap/cds": "9.9.3", "azurite": "3.35.0", "sql.js": "1.16.0"}
-    assert package["overrides"] == {"better-sqlite3": "npm:sql.js@1.16.0"}
+    package = json.loads(text_of(ROOT / folder / "package.json"))
+    assert package["devDependencies"] == named
+    assert package.get("overrides", {}) == ({"better-sqlite3": "npm:sql.js@1.16.0"} if "sql.js" in named else {})
     assert "dependencies" not in package
-    packages = json.loads(text_of(ROOT / "package-lock.json"))["packages"]
+    packages = json.loads(text_of(ROOT / folder / "package-lock.json"))["packages"]
     assert [name for name, facts in packages.items() if facts.get("hasInstallScript")] == []
+    assert "omit-lockfile-registry-resolved=true" in text_of(ROOT / folder / ".npmrc")
 
 
 def test_the_licence_is_mit() -> None:

@@ -81,6 +81,34 @@ async def test_many_tasks_that_see_the_same_end_renew_once():
     assert login.renewals == 1
 
 
+@pytest.mark.parametrize("request_", [GET, POST])
+async def test_a_403_of_a_session_that_was_replaced_meanwhile_is_no_verdict_on_the_new_one(request_):
+    """A refusal that arrives after the renewal, to a call made before it, is asked again in the new session, and once only."""
+    renewed, refusals = asyncio.Event(), []
+
+    class Login(FakeLogin):
+        async def renew(self):
+            await super().renew()
+            renewed.set()
+
+    async def wire(request):
+        if not request.headers["authorization"].endswith("-0"):
+            return httpx.Response(200, json={})
+        if request.url.path.endswith("contacts"):
+            return httpx.Response(401, json={})
+        await renewed.wait()
+        refusals.append(request)
+        return httpx.Response(403, json={})
+
+    login = Login()
+    web = web_on(wire, login=login)
+    late, _ = await asyncio.gather(web.send(request_), web.send(Request("GET", "contacts")))
+    assert (late.status, len(refusals), login.renewals) == (200, 1, 1)
+    lasting = web_on(Wire(httpx.Response(403, json={})), login=FakeLogin())
+    with pytest.raises(Rejected):
+        await lasting.send(request_)
+
+
 _TRANSPORT_FAULTS = [
     httpx.ReadTimeout("x"),
     httpx.WriteTimeout("x"),
