@@ -144,7 +144,7 @@ FAULTS = (
     Fault(12, "a mass change is not held", "engine/poll.py",
           "held = await self._must_hold(mapping, page) if held is None else held", "held = False"),
     Fault(12, "the gate lets everything through", "engine/gate.py",
-          "        if changed > most:\n            asking", "        if False:\n            asking"),
+          "earlier=earlier) if changed > most else None", "earlier=earlier) if False else None"),
     Fault(12, "touched records count as changed", "engine/gate.py",
           "jobs = [job for job in await self._rehearse.plan(work, desk) if has_changed(job)]",
           "jobs = list(await self._rehearse.plan(work, desk))"),
