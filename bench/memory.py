@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any, TypeAlias
 
-from shared.core.binding import Binding, BindingState, Bound, BoundPage
+from shared.core.binding import Binding, BindingState, Bound, BoundPage, Seen
 from shared.core.errors import Stale, TandemError
-from shared.core.records import Side, Stamp
+from shared.core.records import Side
 from shared.core.work import Message, PollMessage
 from tests.engine.fake_ledger import FakeLedger
 
@@ -34,9 +34,10 @@ class MemoryLedger(FakeLedger):
         """Read bindings by the ids of one side."""
         return {one: self._by_id[flow, side, one] for one in ids if (flow, side, one) in self._by_id}
 
-    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, tuple[Stamp | None, BindingState]]:
-        """Read the stamps of bindings by the ids of one side."""
-        return {one: (binding.stamp_on(side), binding.state) for one, binding in (await self.bindings(flow, side, ids)).items()}
+    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Seen]:
+        """Read the stamps of bindings by the ids of one side; as from tables, a binding comes along on Creatio's side."""
+        found = await self.bindings(flow, side, ids)
+        return {one: Seen(b.stamp_on(side), b.state, b if side is Side.CREATIO else None) for one, b in found.items()}
 
     async def save_bindings(self, bindings: Sequence[Binding]) -> Sequence[Binding | TandemError]:
         """Save bindings, each by its own ETag."""

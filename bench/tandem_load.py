@@ -20,7 +20,8 @@ from bench.memory import MemoryLedger, MemoryQueues
 from bench.static_creatio import INTEGRATION
 from shared.core.errors import TandemError
 from shared.core.fingerprint import Keyring
-from shared.core.plan import Desk, plan_create
+from shared.core.plan import Desk
+from shared.core.plan_create import plan_create
 from shared.core.records import Row, Side, Write, WriteKind
 from shared.core.work import BATCH_SIZE, FlowSettings, Message, PollMessage
 from shared.core.work import Load as Range

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sandbox.control_client import Control
 from shared.core.binding import Binding, BindingState
 from shared.core.mapping import AnyRow
-from shared.core.plan import Desk, in_scope, value_on
+from shared.core.plan import Desk, in_scope, referred, value_on
 from shared.core.records import Column, ColumnType, Entity, Row, Side, Stamp, normalise
 from shared.core.rules import State, convert, same
 from shared.core.work import FlowSettings
@@ -61,7 +61,7 @@ async def compare(services: Services, flow: str, creatio: Control, dynamics: Con
     }
     by_side = [await services.ledger.bindings(flow, side, list(rows[side])) for side in Side]
     bindings = list({(one.creatio_id, one.dynamics_id): one for found in by_side for one in found.values()}.values())
-    desk = await with_references(services, desk, [(side, row) for side in Side for row in rows[side].values()])
+    desk = await with_references(services, desk, [referred(desk, None, {side: row}, {}) for side in Side for row in rows[side].values()])
     pairs = [pair for binding in bindings if (pair := _pair(binding, rows)) is not None]
     left_out = _left_out(desk, rows, bindings)
     lonely = _without_partner(rows, pairs, left_out)

@@ -85,6 +85,14 @@ class Binding:
         return self.creatio_stamp if side is Side.CREATIO else self.dynamics_stamp
 
 
+class Seen(NamedTuple):
+    """What tells an echo (law 5): the stamp last seen on a side, and the state. The binding comes along where it was read anyway."""
+
+    stamp: Stamp | None
+    state: BindingState
+    binding: Binding | None = None
+
+
 @dataclass(frozen=True)
 class Bound:
     """What a scan over all bindings of a flow reads of each: ids, state, stamps, and the sides whose record is gone."""

@@ -1,6 +1,6 @@
 """The plan of one record: what each field needs, and what the binding says before and after the writes.
 
-A plan is data. `plan_record` merges a bound record, `plan_create` prepares a new one; `intent` is the binding to keep before writing,
+A plan is data. `plan_record` merges a bound record (`plan_create` prepares a new one); `intent` is the binding to keep before writing,
 `recorded` the binding after it, `refused` the binding after the target said no.
 """
 
@@ -15,8 +15,8 @@ from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.fingerprint import Keyring, RecordPrinter, framed_name
 from shared.core.mapping import AnyRow, Mapping, MappingSet, ReferenceRow
 from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended, joined_hash, tally
-from shared.core.records import SIDES, Row, Side, Stamp, Value, is_empty
-from shared.core.rules import Context, Converted, State, conversion, same
+from shared.core.records import SIDES, Row, Side, Stamp, Value
+from shared.core.rules import Context, Converted, conversion, same
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,12 @@ class Desk:
     def lanes(self) -> tuple["Lane", ...]:
         """Return the rows with what the plan of every record asks of them, worked out once."""
         return tuple(Lane.of(row, self.hashes[row.key], self.mapping.owner_of(row), self.context) for row in self.rows)
+
+    @cached_property
+    def links(self) -> "Desk":
+        """Return a desk that knows only the rows that refer to records of flows."""
+        others = (row.key for row in self.rows if not (isinstance(row, ReferenceRow) and row.flow is not None))
+        return replace(self, dropped=self.dropped.union(others))
 
     @cached_property
     def edges(self) -> dict[Side, "Edge"]:
@@ -230,6 +236,23 @@ def plan_record(
     return RecordPlan(desk, binding, rows, decisions, questions, withheld, repairs)
 
 
+def referred(
+    desk: Desk, binding: Binding | None, rows: MappingOf[Side, Row], covered: MappingOf[str, Value]
+) -> Iterator[tuple[str, Side, str]]:
+    """Yield the records, by flow, side and id, that the plan of a record may ask the twins of: in a bound one only where a link moved."""
+    links = desk.links
+    if binding is not None and binding.state is not BindingState.REFUSED and len(rows) == len(SIDES):
+        pairs = _out_of_step(links, _printers(desk, binding), binding, rows, covered)
+        found = [(pair.lane.row, side, value) for pair in pairs for side, value in zip(SIDES, (pair.creatio, pair.dynamics), strict=True)]
+    else:
+        found = [
+            (rule, side, value) for side, row in rows.items() for rule, value in zip(links.rows, links.edges[side].values(row), strict=True)
+        ]
+    for rule, side, value in found:
+        if isinstance(rule, ReferenceRow) and rule.flow is not None and isinstance(value, str):
+            yield rule.flow, side, value
+
+
 class _Pair(NamedTuple):
     """A field's values on both sides, and their fingerprints under the current key."""
 
@@ -394,77 +417,6 @@ def refused(plan: RecordPlan, binding: Binding, side: Side, keys: Collection[str
         waits_on = side if state.pending else None
         fields[key] = cleared(state)._replace(refused=question.face(side.other).stored_print, sent_to=waits_on)
     return replace(binding, fields=fields)
-
-
-@dataclass(frozen=True)
-class CreatePlan:
-    """A record to create on the other side: values by column, the field states of the intent, and the fields that can't go."""
-
-    source: Side
-    row: Row
-    columns: MappingOf[str, Value]
-    fields: MappingOf[str, FieldState]
-    problems: tuple[FieldDecision, ...] = ()
-    waits: tuple[FieldDecision, ...] = ()
-
-    @property
-    def blocked(self) -> bool:
-        """Tell whether the record can't be created: a required field has a problem."""
-        return any(problem.row.required for problem in self.problems)
-
-    @property
-    def must_wait(self) -> bool:
-        """Tell whether a reference says that the record waits for another."""
-        return any(isinstance(wait.row, ReferenceRow) and wait.row.if_missing == "wait" for wait in self.waits)
-
-
-def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at: datetime, left_out: Collection[str] = ()) -> CreatePlan:
-    """Prepare the creation of a record on the side opposite to its source; `left_out` names fields that the target refused."""
-    target = source.other
-    printers = Printers(desk, {source: row.id, target: target_id})
-    fields: dict[str, FieldState] = {}
-    values: dict[str, Value] = {}
-    problems: list[FieldDecision] = []
-    waits: list[FieldDecision] = []
-    key_id = desk.keyring.current
-    source_values = desk.edges[source].values(row)
-    for lane, value in zip(desk.lanes, source_values, strict=True):
-        rule, row_hash, turn = lane.row, lane.row_hash, lane.to(target)
-        if turn is None:
-            continue
-        converted = turn(value, row.id)
-        if rule.key in left_out:
-            fields[rule.key] = FieldState(row_hash, key_id, refused=printers.print(source, key_id, rule, value))
-        elif converted.state is State.PROBLEM:
-            problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code=converted.code, detail=converted.detail))
-        elif converted.state is State.PENDING:
-            fields[rule.key] = FieldState(
-                row_hash,
-                key_id,
-                creatio=printers.print(Side.CREATIO, key_id, rule, value if source is Side.CREATIO else None),
-                dynamics=printers.print(Side.DYNAMICS, key_id, rule, value if source is Side.DYNAMICS else None),
-                sent_to=target,
-                pending=True,
-            )
-            waits.append(FieldDecision(rule, Action.PENDING, to=target, waits_for=converted.waits_for))
-        elif converted.state is State.VALUE and is_empty(converted.value):
-            if rule.required:
-                problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code="mapping.required", detail=rule.key))
-        elif converted.state is State.VALUE:
-            values[rule.key] = converted.value
-            fields[rule.key] = FieldState(
-                row_hash,
-                key_id,
-                sent=printers.print(target, key_id, rule, converted.value),
-                sent_to=target,
-                sent_source=printers.print(source, key_id, rule, value),
-                set_from=source,
-                set_at=at,
-                set_by_run=run,
-            )
-    columns = columns_of(desk.rows, values, target)
-    columns = {name: part for name, part in columns.items() if part is not None}
-    return CreatePlan(source, row, columns, fields, tuple(problems), tuple(waits))
 
 
 def in_scope(mapping: Mapping, source: Side, row: Row, context: Context) -> bool:

@@ -10,7 +10,8 @@ from functools import partial
 
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
-from shared.core.plan import CreatePlan, Desk, plan_create
+from shared.core.plan import Desk
+from shared.core.plan_create import CreatePlan, plan_create
 from shared.core.records import Row, Write, WriteKind, WriteResult
 from shared.core.work import Outcome, RunKind, Waiting
 from shared.engine.jobs import BatchWork, Job

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import Rejected, TandemError
 from shared.core.mapping import Mapping as FlowMapping
 from shared.core.mapping import ReferenceRow
 from shared.core.plan import Desk
-from shared.core.records import Entity, Row, Side
+from shared.core.records import Entity, Side
 from shared.core.rules import ENDED, Context
 from shared.core.work import FlowSettings, Pin
 from shared.engine.services import Services
@@ -49,17 +50,11 @@ async def open_desk(
     return Desk(services.mappings, mapping, context, services.keyring, frozenset(errors), shut, services.clock(), away), errors
 
 
-async def with_references(services: Services, desk: Desk, rows: Iterable[tuple[Side, Row]]) -> Desk:
-    """Return the desk with the bindings of every record that the rows refer to."""
+async def with_references(services: Services, desk: Desk, records: Iterable[Iterable[tuple[str, Side, str]]]) -> Desk:
+    """Return the desk with the bindings of every record that records refer to (`core.plan.referred`)."""
     wanted: dict[tuple[str, Side], set[str]] = {}
-    pairs = list(rows)
-    for rule in desk.rows:
-        if not isinstance(rule, ReferenceRow) or rule.flow is None:
-            continue
-        for side, row in pairs:
-            value = row.values.get(rule.columns(side)[0])
-            if isinstance(value, str):
-                wanted.setdefault((rule.flow, side), set()).add(value)
+    for flow, side, record_id in chain.from_iterable(records):
+        wanted.setdefault((flow, side), set()).add(record_id)
     if not wanted:
         return desk
     found = await asyncio.gather(*(services.ledger.bindings(flow, side, ids) for (flow, side), ids in wanted.items()))

@@ -7,17 +7,17 @@ asks a person: a backup may have been restored, or an import gone wrong. Otherwi
 from collections.abc import Sequence
 from dataclasses import replace
 
-from shared.core.binding import BindingState
+from shared.core.binding import BindingState, Seen
 from shared.core.errors import Denied, Rejected, Stale, Transient
 from shared.core.mapping import Mapping
-from shared.core.records import Side
+from shared.core.records import Side, Stamp
 from shared.core.schedule import rests
 from shared.core.work import Asking, Batch, BatchState, FlowSettings, Outcome, PollMessage, PollState, RunKind
 from shared.engine.desk import open_desk
 from shared.engine.jobs import BatchWork
 from shared.engine.poll import message_of, queue_of
 from shared.engine.rehearse import Rehearse, has_changed
-from shared.engine.scan import count_bound, most_changes
+from shared.engine.scan import Counted, count_bound, most_changes
 from shared.engine.services import Services
 from shared.engine.stop import pause_account, stop_flow
 
@@ -27,8 +27,9 @@ _SOON = 30.0
 class Gate:
     """The gate step."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, counted: Counted) -> None:
         self._services = services
+        self._counted = counted
         self._rehearse = Rehearse(services)
 
     async def run(self, message: PollMessage) -> None:
@@ -40,26 +41,33 @@ class Gate:
             return  # `watch` asks for it again when the flow runs
         mapping = services.mapping(message.flow)
         held = await held_batches(services, message.flow, message.side)
-        held = [await self._without_echoes(batch) for batch in held]
-        bound = await count_bound(services, message.flow)
-        most = most_changes(bound, services.limits)
-        try:
-            changed, earlier = await self._changed(mapping, settings, state, held, most)
-        except (Denied, Rejected) as error:
-            await stop_flow(services, settings, error)
-            return
-        except (Transient, Stale) as error:  # a passing fault: the batches stay held, and are looked through a little later
-            await pause_account(services, error)
-            await services.queues.send("polls", message, getattr(error, "retry_after", None) or _SOON)
-            return
-        if changed > most:
-            asking = Asking(message.side, changed, bound, services.clock(), earlier=earlier)
-            await services.ledger.save_flow(replace(settings, asking=asking))
-            facts = {"flow": message.flow, "side": message.side.value, "changed": float(changed), "bound": float(bound)}
-            services.events("flow_asks", code="sync.mass_change", **facts)
-            return
+        if not await self._counted.carries(message.flow, sum(len(batch.items) for batch in held)):
+            held = [await self._without_echoes(batch) for batch in held]
+            try:
+                asking = await self._mass_change(message, mapping, settings, state, held)
+            except (Denied, Rejected) as error:
+                await stop_flow(services, settings, error)
+                return
+            except (Transient, Stale) as error:  # a passing fault: the batches stay held, and are looked through a little later
+                await pause_account(services, error)
+                await services.queues.send("polls", message, getattr(error, "retry_after", None) or _SOON)
+                return
+            if asking is not None:
+                await services.ledger.save_flow(replace(settings, asking=asking))
+                facts = {"flow": message.flow, "side": message.side.value, "changed": float(asking.changed), "bound": float(asking.of)}
+                services.events("flow_asks", code="sync.mass_change", **facts)
+                return
         for batch in held:
             await release(services, batch, batch.kind)
+
+    async def _mass_change(
+        self, message: PollMessage, mapping: Mapping, settings: FlowSettings, state: PollState, held: Sequence[Batch]
+    ) -> Asking | None:
+        """Return what a person is to be asked when more records really changed than may at once."""
+        bound = await count_bound(self._services, message.flow)
+        most = most_changes(bound, self._services.limits)
+        changed, earlier = await self._changed(mapping, settings, state, held, most)
+        return Asking(message.side, changed, bound, self._services.clock(), earlier=earlier) if changed > most else None
 
     async def _without_echoes(self, batch: Batch) -> Batch:
         """Take out the records whose stamp the binding has seen: most of a large read are echoes of our own writes (law 5)."""
@@ -67,7 +75,7 @@ class Gate:
         if not stamped:
             return batch
         seen = await self._services.ledger.stamps(batch.flow, batch.side, stamped)
-        items = [item for item in batch.items if seen.get(item.id) != (item.stamp, BindingState.BOUND) or item.stamp is None]
+        items = [item for item in batch.items if item.stamp is None or not _is_echo(seen.get(item.id), item.stamp)]
         unchanged = batch.counts.get(Outcome.UNCHANGED.value, 0) + len(batch.items) - len(items)
         return replace(batch, items=items, counts={**batch.counts, Outcome.UNCHANGED.value: unchanged} if unchanged else batch.counts)
 
@@ -89,6 +97,10 @@ class Gate:
             if changed > most:
                 break
         return changed, back > 0
+
+
+def _is_echo(seen: Seen | None, stamp: Stamp) -> bool:
+    return seen is not None and seen.state is BindingState.BOUND and seen.stamp == stamp
 
 
 async def held_batches(services: Services, flow: str, side: Side) -> list[Batch]:

@@ -143,6 +143,8 @@ class BatchWork:
     jobs: dict[str, Job]
     fresh: list[Waiting] = field(default_factory=list)
     """Waiting rows that were not there before: the records they wait for are asked for, once."""
+    known: dict[str, Binding | None] = field(default_factory=dict)
+    """Bindings (None: there is none) as the echo check met them; the first look takes them, a later one reads anew."""
     page: RangePage | None = None
     """The page of a key range that the records come from."""
     fetched: dict[str, Row | TandemError] = field(default_factory=dict)

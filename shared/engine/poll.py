@@ -47,7 +47,7 @@ class Poll:
         self._services = services
         self._polled: dict[str, datetime] = {}
         self._quiet: dict[str, datetime] = {}
-        self._counted = Counted(services)
+        self.counted = Counted(services)
 
     async def run(self) -> None:
         """Poll every due flow, side by side, each for a bounded slice."""
@@ -194,7 +194,7 @@ class Poll:
     async def _must_hold(self, mapping: Mapping, page: ChangePage) -> bool:
         """Tell whether the batches of a chain are held: there are, or may be, too many changes to sync any before all are counted."""
         if page.complete:
-            return not await self._counted.carries(mapping.flow, len(page.changes))
+            return not await self.counted.carries(mapping.flow, len(page.changes))
         return await has_bound(self._services, mapping.flow)
 
     async def _enqueue(self, mapping: Mapping, side: Side, run: str, page: ChangePage, *, held: bool) -> None:

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from shared.core.binding import Binding, BindingState, BoundPage
+from shared.core.binding import Binding, BoundPage, Seen
 from shared.core.errors import TandemError
-from shared.core.records import ChangePage, Entity, KeyRange, RangeBy, RangePage, Row, Side, Stamp, Value, Write, WriteResult
+from shared.core.records import ChangePage, Entity, KeyRange, RangeBy, RangePage, Row, Side, Value, Write, WriteResult
 from shared.core.work import (
     AccountThrottle,
     Batch,
@@ -146,8 +146,8 @@ class Ledger(Protocol):
     async def bindings(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Binding]:
         """Read bindings by the ids of one side, in bulk; absent ids are absent."""
 
-    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, tuple[Stamp | None, BindingState]]:
-        """Read only the stamp last seen on a side and the state of bindings (the echo check); absent ids are absent."""
+    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Seen]:
+        """Read the stamp last seen on a side and the state of bindings (the echo check), the least that tells it; absent ids are absent."""
 
     async def scan_bindings(self, flow: str, after: str | None = None, limit: int = 1000) -> BoundPage:
         """Read a page of all bindings of a flow, each once, in the order of their keys; `after` is what the page before gave."""

@@ -58,14 +58,19 @@ class Read:
             self._place(work, job, _newer(own.get(job.id), job.after.get(side)), _newer(twin, job.after.get(other)), any_age=any_age)
 
     async def _bindings(self, work: BatchWork, jobs: list[Job]) -> Mapping[str, Binding]:
-        """Read the bindings of jobs; one that can't be read, broken or of a newer version, fails its own record only (law 13)."""
+        """Read the bindings of jobs that are not known yet; one that can't be read, broken or too new, fails its own record only (law 13).
+
+        What is known may be outdated: then saving the binding by its ETag fails, and the next look reads it.
+        """
         ledger, flow = self._services.ledger, work.mapping.flow
+        known = {job.id: work.known.pop(job.id) for job in jobs if job.id in work.known}
+        found = {record_id: binding for record_id, binding in known.items() if binding is not None}
+        jobs = [job for job in jobs if job.id not in known]
         try:
-            return await ledger.bindings(flow, work.side, [job.id for job in jobs])
+            return found | dict(await ledger.bindings(flow, work.side, [job.id for job in jobs]) if jobs else {})
         except TandemError as error:
             if type(error) is not TandemError:  # the store is busy: that concerns all
                 raise
-        found: dict[str, Binding] = {}
         for job in jobs:
             try:
                 found |= await ledger.bindings(flow, work.side, [job.id])

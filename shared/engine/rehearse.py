@@ -1,9 +1,10 @@
 """Rehearse: plan the records of a batch as `sync` would, and write nothing, neither to the systems nor to the ledger."""
 
 from collections import Counter
+from functools import partial
 
 from shared.core.merge import Action
-from shared.core.plan import Desk, RecordPlan, plan_record
+from shared.core.plan import Desk, RecordPlan, plan_record, referred
 from shared.core.records import Side
 from shared.core.work import Outcome
 from shared.engine.desk import with_references
@@ -23,7 +24,8 @@ class Rehearse:
         """Read the bound records of a batch, whatever their age, and plan them; return all its jobs."""
         jobs = work.active()
         await self._read.load(work, desk, jobs, any_age=True)
-        desk = await with_references(self._services, desk, [(side, row) for job in jobs for side, row in job.rows.items()])
+        links = [job.guarded(partial(_referred, desk, job)) for job in jobs]
+        desk = await with_references(self._services, desk, [found for found in links if found])
         for job in jobs:
             if job.open and not job.gone and not job.merged_into and len(job.rows) == len(Side):
                 self._plan(work, desk, job)
@@ -40,6 +42,10 @@ class Rehearse:
         for job in await self.plan(work, desk):
             counts.update(_would(job))
         return dict(counts)
+
+
+def _referred(desk: Desk, job: Job) -> list[tuple[str, Side, str]]:
+    return list(referred(desk, job.binding, job.rows, {}))
 
 
 def has_changed(job: Job) -> bool:

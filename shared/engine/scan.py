@@ -18,23 +18,23 @@ def most_changes(bound: int, limits: Limits) -> int:
 
 async def has_bound(services: Services, flow: str) -> bool:
     """Tell whether any record of a flow is bound."""
-    async with aclosing(scan(services, flow)) as bindings:
+    async with aclosing(scan(services, flow, page=_FEW)) as bindings:
         async for one in bindings:
             if one.state is BindingState.BOUND:
                 return True
     return False
 
 
-async def scan(services: Services, flow: str) -> AsyncGenerator[Bound, None]:
-    """Yield all bindings of a flow, whatever their state."""
+async def scan(services: Services, flow: str, page: int = 1000) -> AsyncGenerator[Bound, None]:
+    """Yield all bindings of a flow, whatever their state, so many rows a request."""
     after: str | None = None
     while True:
-        page = await services.ledger.scan_bindings(flow, after)
-        for bound in page.bound:
+        met = await services.ledger.scan_bindings(flow, after, page)
+        for bound in met.bound:
             yield bound
-        if page.following is None:
+        if met.following is None:
             return
-        after = page.following
+        after = met.following
 
 
 async def count_bound(services: Services, flow: str) -> int:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from shared.core.binding import BindingState
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.merge import Action
-from shared.core.plan import Desk, plan_record, value_on
+from shared.core.plan import Desk, plan_record, referred, value_on
 from shared.core.records import Side, Value
 from shared.core.rules import same
 from shared.core.schedule import rests
@@ -157,10 +157,12 @@ class Sync:
                 raise
             return  # a row can't be read: the read step finds out whose it is
         for job in stamped:
-            stamp, state = known.get(job.id, (None, None))
-            if state is BindingState.BOUND and stamp == job.item.stamp:
+            seen = known.get(job.id)
+            if seen is not None and seen.state is BindingState.BOUND and seen.stamp == job.item.stamp:
                 job.keeps_note = True
                 job.end(Outcome.UNCHANGED)
+            elif seen is None or seen.binding is not None:
+                work.known[job.id] = seen.binding if seen else None
 
     async def _look(self, work: BatchWork, desk: Desk) -> None:
         """Take one look at every record that still needs work."""
@@ -168,7 +170,9 @@ class Sync:
         await self._read.load(work, desk, jobs)
         await self._delete.run(work, desk, [job for job in jobs if job.concerns_delete])
         jobs = [job for job in jobs if job.open]
-        desk = await with_references(self._services, desk, [(side, row) for job in jobs for side, row in job.rows.items()])
+        desk = await with_references(
+            self._services, desk, [referred(desk, job.binding, job.rows, self._covered(desk, job)) for job in jobs]
+        )
         unbound = [job for job in jobs if job.binding is None or job.binding.state is BindingState.REFUSED]
         to_create = [job for job in jobs if job.binding and job.binding.state is BindingState.CREATING and work.side.other not in job.rows]
         if unbound:
@@ -188,8 +192,13 @@ class Sync:
         if job.plan is not None:
             self._note_decisions(work, desk, job)
 
+    def _referred(self, desk: Desk, job: Job) -> list[tuple[str, Side, str]]:
+        return list(referred(desk, job.binding, job.rows, self._covered(desk, job)))
+
     def _covered(self, desk: Desk, job: Job) -> dict[str, Value]:
         """Return the Creatio values that our last write covered, as long as nobody changed them since (law 8)."""
+        if not job.overwritten or Side.CREATIO not in job.rows:
+            return {}
         rows = {row.key: row for row in desk.rows}
         creatio = job.rows[Side.CREATIO]
         return {

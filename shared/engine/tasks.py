@@ -14,7 +14,7 @@ class Tasks:
 
     def __init__(self, services: Services, poll: Poll) -> None:
         self._poll = poll
-        self._gate, self._compare = Gate(services), Compare(services)
+        self._gate, self._compare = Gate(services, poll.counted), Compare(services)
         self._walk, self._bulk = Walk(services), Bulk(services)
 
     async def run(self, message: PollMessage) -> None:

@@ -9,7 +9,7 @@ from shared.core.records import Side
 from shared.core.work import Conflict, Failure, Waiting
 from shared.ledger.encoding import make_key
 from shared.ledger.packing import Packer
-from shared.ledger.tables import ChangeKind, RowChange, StoredRow, Table, chunk_changes, side_by_side
+from shared.ledger.tables import ChangeKind, RowChange, RowConflict, StoredRow, Table, chunk_changes, side_by_side
 
 _FEW: Final = 3
 """Up to so many records are looked up one by one; beyond, one query over the partition costs less (it is empty most of the time)."""
@@ -99,8 +99,15 @@ class WaitingRows:
 
     async def save(self, waiting: Sequence[Waiting]) -> list[Waiting]:
         """Insert waiting rows; one that is there stays, with the time since when it waits. Return those that were not there."""
-        made = await side_by_side(self._save, waiting)
-        return [item for item, new in zip(waiting, made, strict=True) if new]
+        rows: dict[str, dict[str, Waiting]] = {}
+        for item in waiting:
+            rows.setdefault(_waiting_partition(item), {}).setdefault(_waiting_key(item), item)
+        made: list[Waiting] = []
+        for partition, items in rows.items():
+            groups = [(item, [RowChange(ChangeKind.CREATE, key, self._packer.pack(item))]) for key, item in items.items()]
+            for chunk in chunk_changes(groups):
+                made += await self._insert(partition, chunk)
+        return made
 
     async def tell(self, waiting: Sequence[Waiting]) -> None:
         """Mark waiting rows as told; one that is gone stays gone."""
@@ -127,9 +134,18 @@ class WaitingRows:
         for partition, keys in partitions.items():
             await self._table.delete_many(partition, list(dict.fromkeys(keys)))
 
-    async def _save(self, item: Waiting) -> bool:
+    async def _insert(self, partition: str, rows: Sequence[tuple[Waiting, Sequence[RowChange]]]) -> list[Waiting]:
+        """Insert rows together, or each by itself where one is there already; return those that were not."""
         try:
-            await self._table.create(_waiting_partition(item), _waiting_key(item), self._packer.pack(item))
+            await self._table.transact(partition, [change for _, [change] in rows])
+        except RowConflict:
+            made = await side_by_side(lambda row: self._insert_one(partition, row[1][0]), rows)
+            return [item for (item, _), new in zip(rows, made, strict=True) if new]
+        return [item for item, _ in rows]
+
+    async def _insert_one(self, partition: str, change: RowChange) -> bool:
+        try:
+            await self._table.create(partition, change.key, change.properties)
         except Stale:  # it waits already
             return False
         return True

@@ -9,14 +9,14 @@ guards both rows: whoever changes the pointer changes the full row in the same t
 The `etag` of a Binding holds the row's ETag and what the rows looked like when read, so that a save knows which rows to move.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
-from shared.core.binding import Binding, BindingState, BoundPage
+from shared.core.binding import Binding, BoundPage, Seen
 from shared.core.errors import Stale, TandemError
-from shared.core.records import Side, Stamp
+from shared.core.records import Side
 from shared.ledger.binding_layout import (
     KIND,
     POINTER,
@@ -37,7 +37,6 @@ from shared.ledger.packing import VERSION, broken_row, check_version
 from shared.ledger.recent import Recent
 from shared.ledger.tables import ChangeKind, RowChange, RowConflict, StoredRow, Table, chunk_changes, new_token, side_by_side
 
-_KEY_OF_SIDE: Final = {Side.CREATIO: "c", Side.DYNAMICS: "d"}
 _CLOCKS_APART: Final = timedelta(minutes=5)
 """How far the clocks of two instances may differ before a scan could take a binding's move for older than itself."""
 _MAX_GUILTY: Final = 3
@@ -69,9 +68,7 @@ class BindingRows:
         wanted = list(dict.fromkeys(ids))
         if side is Side.CREATIO:
             return await self._read_full(flow, side, {record_id: make_key("c", record_id) for record_id in wanted})
-        known = {record_id: target for record_id in wanted if (target := self._pointers.get((flow, record_id))) is not None}
-        # A remembered pointer may be outdated: the full row decides, and the pointer is read where it does not name the id.
-        found = await self._read_full(flow, side, known)
+        found = await self._read_full(flow, side, self._known(flow, wanted))
         partition = encode_part(flow)
         unknown = [record_id for record_id in wanted if record_id not in found]
         rows = await self._table.get_many(partition, [make_key("d", record_id) for record_id in unknown])
@@ -85,11 +82,25 @@ class BindingRows:
         found.update(await self._read_full(flow, side, pointed))
         return found
 
+    def _known(self, flow: str, ids: Sequence[str]) -> dict[str, str]:
+        """Return the keys of full rows by Dynamics ids, as far as they are remembered.
+
+        One may be outdated: the full row decides, and the pointer is read where that does not name the id.
+        """
+        return {record_id: key for record_id in ids if (key := self._pointers.get((flow, record_id))) is not None}
+
     async def _read_full(self, flow: str, side: Side, keys: Mapping[str, str]) -> dict[str, Binding]:
         """Read full rows by their keys; those that hold the id asked for."""
         rows = await self._table.get_many(encode_part(flow), list(keys.values()))
         bindings = {record_id: unpack_binding(flow, row) for record_id, row in zip(keys, rows, strict=True) if row is not None}
+        self._remember(bindings.values())
         return {record_id: binding for record_id, binding in bindings.items() if binding.id_on(side) == record_id}
+
+    def _remember(self, bindings: Iterable[Binding]) -> None:
+        """Remember which full row each Dynamics id leads to, so that it is read without its pointer the next time."""
+        for binding in bindings:
+            if binding.creatio_id and binding.dynamics_id:
+                self._pointers.put((binding.flow, binding.dynamics_id), make_key("c", binding.creatio_id))
 
     def _follow(self, flow: str, record_id: str, pointer: StoredRow) -> str:
         """Return the key that a pointer leads to, and remember it."""
@@ -100,17 +111,26 @@ class BindingRows:
         self._pointers.put((flow, record_id), key)
         return key
 
-    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> dict[str, tuple[Stamp | None, BindingState]]:
-        """Read only the row stamp last seen on a side and the state: one small request an id, whatever the side."""
+    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> dict[str, Seen]:
+        """Read the row stamp last seen on a side and the state, one request an id.
+
+        Where that leads to a full row anyway the whole binding is read: for a record that is no echo it would be asked for next.
+        """
         wanted = list(dict.fromkeys(ids))
+        keys = {record_id: make_key("c", record_id) for record_id in wanted} if side is Side.CREATIO else self._known(flow, wanted)
+        full = await self._read_full(flow, side, keys)
+        found = {record_id: Seen(binding.stamp_on(side), binding.state, binding) for record_id, binding in full.items()}
+        if side is Side.CREATIO:
+            return found
+        unknown = [record_id for record_id in wanted if record_id not in found]
         column = STAMP_OF_SIDE[side]
-        keys = [make_key(_KEY_OF_SIDE[side], record_id) for record_id in wanted]
-        rows = await self._table.get_many(encode_part(flow), keys, [VERSION, POINTER, "c", "st", column])
-        found = {record_id: row for record_id, row in zip(wanted, rows, strict=True) if row is not None}
-        for record_id, row in found.items():
-            if row.properties.get(POINTER):
-                self._follow(flow, record_id, row)
-        return {record_id: stamp_and_state(row, column) for record_id, row in found.items()}
+        rows = await self._table.get_many(encode_part(flow), [make_key("d", i) for i in unknown], [VERSION, POINTER, "c", "st", column])
+        for record_id, row in zip(unknown, rows, strict=True):
+            if row is not None:
+                if row.properties.get(POINTER):
+                    self._follow(flow, record_id, row)
+                found[record_id] = Seen(*stamp_and_state(row, column))
+        return found
 
     async def scan(self, flow: str, after: str | None, limit: int) -> BoundPage:
         """Read a page of all bindings in the order of their rows' keys, only what a scan needs: one request a page.
@@ -143,6 +163,7 @@ class BindingRows:
         for wave in _waves(saves):
             # A wave meets each row once, so that its token in a row tells whether this save reached it.
             await self._save_wave(wave, new_token(), results)
+        self._remember(result for result in results.values() if isinstance(result, Binding))
         return [results[number] for number in range(len(bindings))]
 
     async def _save_wave(self, wave: Sequence[Sequence[_Save]], token: str, results: dict[int, Result]) -> None:

@@ -4,6 +4,7 @@ Flow settings, watermarks, account pauses, pins and censuses.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,7 @@ from shared.core.errors import Stale
 from shared.core.work import AccountThrottle, Census, FlowSettings, Pin, PollState, Watermark
 from shared.ledger.encoding import decode_time, encode_time, make_key
 from shared.ledger.packing import VERSION, Packer, check_version
+from shared.ledger.recent import Recent
 from shared.ledger.tables import StoredRow, Table
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class StateRows:
         self._throttles = Packer(AccountThrottle)
         self._pins = Packer(Pin)
         self._censuses = Packer(Census)
+        self._leases: Recent[tuple[str, str, str], str] = Recent()
 
     async def poll_state(self) -> PollState:
         """Read settings, watermarks, pauses, pins and censuses of all flows: one request while they fit on a page of 1,000 rows."""
@@ -107,22 +110,26 @@ class StateRows:
                 continue
             lease = {VERSION: 1, "holder": holder, "until": encode_time(until)}
             try:
-                await self._table.save(partition, name, lease, row.etag if row else None)
+                etag = await self._table.save(partition, name, lease, row.etag if row else None)
             except Stale:  # somebody else was quicker: try the next one
                 continue
+            self._leases.put((partition, name, holder), etag)
             return name
         return None
 
     async def free_slot(self, system: str, slot: str, holder: str) -> None:
-        """Give a slot back; one that another holder has taken over stays."""
+        """Give a slot back; one that another holder has taken over stays. Usually no read comes before."""
         partition = make_key("slot", system)
+        etag = self._leases.pop((partition, slot, holder))
+        if etag is not None:
+            with suppress(Stale):  # it ran out and changed hands, or a first reply was lost: read who has it
+                await self._table.delete(partition, slot, etag)
+                return
         row = await self._table.get(partition, slot)
         if row is None or row.properties["holder"] != holder:
             return
-        try:
+        with suppress(Stale):  # it ran out and changed hands between the two requests
             await self._table.delete(partition, slot, row.etag)
-        except Stale:  # it ran out and changed hands between the two requests
-            return
 
     def _is_free(self, row: StoredRow, holder: str) -> bool:
         check_version(row.properties, "slot")

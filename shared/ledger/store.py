@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from shared.core.binding import Binding, BindingState, BoundPage
+from shared.core.binding import Binding, BoundPage, Seen
 from shared.core.errors import ConfigError, TandemError
-from shared.core.records import Side, Stamp
+from shared.core.records import Side
 from shared.core.work import (
     AccountThrottle,
     Batch,
@@ -144,8 +144,8 @@ class TableLedger:
         """Read bindings by the ids of one side, in bulk; absent ids are absent."""
         return await self._bindings.read(flow, side, ids)
 
-    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, tuple[Stamp | None, BindingState]]:
-        """Read only the stamp last seen on a side and the state of bindings, one small request an id; absent ids are absent."""
+    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Seen]:
+        """Read the stamp last seen on a side and the state of bindings, one request an id; absent ids are absent."""
         return await self._bindings.stamps(flow, side, ids)
 
     async def scan_bindings(self, flow: str, after: str | None = None, limit: int = 1000) -> BoundPage:

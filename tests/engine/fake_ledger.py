@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from shared.core.binding import Binding, BindingState, Bound, BoundPage
+from shared.core.binding import Binding, Bound, BoundPage, Seen
 from shared.core.errors import Stale, TandemError
-from shared.core.records import Side, Stamp
+from shared.core.records import Side
 from shared.core.work import (
     AccountThrottle,
     Batch,
@@ -146,9 +146,11 @@ class FakeLedger:
         self._step("ledger.bindings")
         return {str(b.id_on(side)): b for b in self.bound if b.flow == flow and b.id_on(side) in ids}
 
-    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, tuple[Stamp | None, BindingState]]:
+    async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Seen]:
         self._step("ledger.stamps")
-        return {str(b.id_on(side)): (b.stamp_on(side), b.state) for b in self.bound if b.flow == flow and b.id_on(side) in ids}
+        found = {str(b.id_on(side)): b for b in self.bound if b.flow == flow and b.id_on(side) in ids}
+        # The tables bring the binding along on Creatio's side; on the other one they may know a pointer only.
+        return {i: Seen(b.stamp_on(side), b.state, b if side is Side.CREATIO else None) for i, b in found.items()}
 
     async def save_bindings(self, bindings: Sequence[Binding]) -> Sequence[Binding | TandemError]:
         results: list[Binding | TandemError] = []

@@ -257,6 +257,25 @@ async def test_law_12_large_reads_that_are_no_mass_change_are_counted_once_an_ho
     assert world.ledger.flows[FLOW].asking is not None
 
 
+async def test_law_12_a_read_of_many_pages_that_is_no_mass_change_goes_on_at_once(world, monkeypatch):
+    """While its pages come in nobody knows how many there are, so all is held; then it is let go without a look at any record."""
+    monkeypatch.setattr(scan, "_FEW", 5)
+    pairs = await filled(world, 40)
+    world.creatio.page_size = 4
+    steps: list[str] = []
+    world.on_step = steps.append
+    for record, _ in pairs[:10]:
+        world.creatio.edit_as_user(record, Zip="2")
+    await world.poll()
+    assert {batch.state.value for batch in world.ledger.batches.values() if batch.items} == {"held"}
+    read = steps.count("creatio.read")
+    await world.tasks.run(world.queues.messages.pop(0)[2])
+
+    assert (steps.count("creatio.read"), steps.count("ledger.stamps")) == (read, 0)
+    await world.drain()
+    assert [world.dynamics.value(twin, "zip") for _, twin in pairs].count("2") == 10
+
+
 async def test_law_12_while_a_flow_asks_nothing_else_of_it_is_written(world):
     """An edit on the other side of a record waits until the person has answered: it would carry the mass change along."""
     pairs = await filled(world, 150)

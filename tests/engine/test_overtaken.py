@@ -1,5 +1,7 @@
 """What is overtaken while a worker looks at it, a binding by another worker or a column by an administrator, is looked at again."""
 
+from collections.abc import Callable
+
 import pytest
 
 from shared.core.binding import Binding, BindingState
@@ -92,3 +94,62 @@ async def test_law_7_a_person_ends_a_question_that_both_sides_ask(world):
     assert world.binding(Side.CREATIO, guid(1)).dynamics_id == guid(11)
     assert world.dynamics.value(guid(11), "description") == "mine"
     assert world.ledger.disputed == {}
+
+
+def meanwhile(world: World, step: str, act: Callable[[], object]) -> list[str]:
+    """Let somebody act at the first such step; return the steps of the world as they come."""
+    steps: list[str] = []
+
+    def note(name: str) -> None:
+        if name == step and step not in steps:
+            act()
+        steps.append(name)
+
+    world.on_step = note
+    return steps
+
+
+async def test_a_changed_record_of_creatio_costs_one_read_of_its_binding(world):
+    """The echo check brings the binding along: the first look does not ask for it again, nor for one that there is not (design 10)."""
+    record, _ = await world.pair(Name="Bound")
+    steps = meanwhile(world, "never", lambda: None)
+    world.creatio.edit_as_user(record, Notes="mine")
+    world.creatio.create_as_user(guid(9), Id=guid(9), Name="New")
+
+    await world.poll()
+    await world.drain()
+
+    assert (steps.count("ledger.stamps"), steps.count("ledger.bindings")) == (1, 0)
+    assert world.dynamics.value(world.twin(Side.CREATIO, guid(9)), "name") == "New"
+
+
+async def test_law_8_a_binding_that_moves_after_the_echo_check_is_read_again(world):
+    """Another worker saves the binding after this one's echo check: the save by ETag tells, and the edit arrives once."""
+    record, twin = await world.pair(Name="Bound")
+    writes = world.dynamics.writes
+    moved = meanwhile(world, "creatio.read", lambda: world.ledger._save(world.binding(Side.CREATIO, record)))
+    world.creatio.edit_as_user(record, Notes="mine")
+
+    await world.poll()
+    await world.drain()
+
+    assert (moved.count("ledger.stamps"), moved.count("ledger.bindings")) == (1, 1)
+    assert (world.dynamics.value(twin, "description"), world.dynamics.writes) == ("mine", writes + 1)
+
+
+async def test_law_6_a_record_that_is_created_after_the_echo_check_is_not_created_twice(world):
+    """The echo check saw no binding; another worker then creates the record: this one finds that out and merges."""
+
+    def create() -> None:
+        world.dynamics.create_as_user(guid(30), name="New")
+        world.ledger._save(Binding(FLOW, BindingState.BOUND, guid(9), guid(30)))
+
+    world.creatio.create_as_user(guid(9), Id=guid(9), Name="New", Notes="mine")
+    meanwhile(world, "creatio.read", create)
+
+    await world.poll()
+    await world.drain()
+
+    assert world.twin(Side.CREATIO, guid(9)) == guid(30)
+    assert [record.values["name"] for record in world.dynamics.records.values()].count("New") == 1
+    assert world.dynamics.value(guid(30), "description") == "mine"

@@ -117,6 +117,27 @@ async def test_slots_are_never_shared(ledger: TableLedger, clock: FakeClock) -> 
     assert await ledger.take_slot("creatio", "later", 3, until + HOUR) is not None
 
 
+async def test_a_slot_is_given_back_with_one_request(ledger: TableLedger, storage: Storage, prefix: str, clock: FakeClock) -> None:
+    """Who took a slot frees it without reading it, renewed or not; a restarted process, or one that lost it meanwhile, reads first."""
+    other = TableLedger(storage, prefix, clock)
+    await ledger.take_slot("creatio", "w1", 1, NOON + HOUR)
+    assert await ledger.take_slot("creatio", "w1", 1, NOON + 2 * HOUR) == "000"
+    before = ledger.requests
+    await ledger.free_slot("creatio", "000", "w1")
+    assert ledger.requests - before == 1
+    assert await ledger.take_slot("creatio", "w2", 1, NOON + HOUR) == "000"
+    await other.free_slot("creatio", "000", "w2")
+    assert await ledger.take_slot("creatio", "w3", 1, NOON + HOUR) == "000"
+    clock.now = NOON + HOUR
+    assert await other.take_slot("creatio", "w4", 1, NOON + 2 * HOUR) == "000"
+    await ledger.free_slot("creatio", "000", "w3")
+    assert await ledger.take_slot("creatio", "w5", 1, NOON + 2 * HOUR) is None
+    with lost_replies(storage, "DELETE") as lost:
+        await other.free_slot("creatio", "000", "w4")
+    assert len(lost) == 1
+    assert await ledger.take_slot("creatio", "w5", 1, NOON + 2 * HOUR) == "000"
+
+
 async def test_batches_live_from_open_to_closed(ledger: TableLedger) -> None:
     """A batch comes back whole, is saved by ETag, is listed while open or parked, and can still be read when closed."""
     await ledger.create_batches([batch("b1"), batch("b2"), batch("b3", flow="sales.contact")])
@@ -388,6 +409,22 @@ async def test_waiting_rows_are_found_by_what_they_wait_for(ledger: TableLedger)
     assert set(await ledger.all_waiting()) == {*rows, other}
     await ledger.clear_waiting([*rows[:3], rows[0], waiting("never", "there")])
     assert set(await ledger.all_waiting()) == {rows[3], other}
+
+
+async def test_waiting_rows_are_inserted_together(ledger: TableLedger, storage: Storage) -> None:
+    """A request a hundred rows; where some are there already, exactly those that were not are told, each once, lost replies or not."""
+    rows = [waiting("a1", f"x{number}") for number in range(120)]
+    await ledger.save_waiting([waiting("b", "b")])
+    before = (ledger.requests, ledger.operations)
+    assert await ledger.save_waiting([*rows, rows[0]]) == rows
+    assert (ledger.requests - before[0], ledger.operations - before[1]) == (2, 120)
+    more = [waiting("a2", "new"), replace(rows[3], since=NOON + HOUR), waiting("a2", "newer", "AccountId")]
+    assert await ledger.save_waiting(more) == [more[0], more[2]]
+    assert await ledger.save_waiting(more) == []
+    with lost_replies(storage, "POST") as lost:
+        assert await ledger.save_waiting([waiting("a3", "z")]) == [waiting("a3", "z")]
+    assert lost
+    assert set(await ledger.all_waiting()) == {*rows, more[0], more[2], waiting("a3", "z"), waiting("b", "b")}
 
 
 async def test_all_instances_agree_on_one_data_key(ledger: TableLedger) -> None:

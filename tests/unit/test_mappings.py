@@ -13,7 +13,8 @@ from shared.core.binding import Binding, BindingState
 from shared.core.fingerprint import Keyring
 from shared.core.mapping import AnyRow, ChoiceRow, ReferenceRow, SourceIdRow, schema
 from shared.core.merge import Action
-from shared.core.plan import Desk, plan_create, plan_record, value_on
+from shared.core.plan import Desk, plan_record, value_on
+from shared.core.plan_create import plan_create
 from shared.core.records import ColumnType, Row, Scalar, Side, Stamp, Value, is_empty
 from shared.core.rules import State, convert, utf16_length
 from tests.unit.mapped_world import (

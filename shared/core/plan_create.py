@@ -1,0 +1,84 @@
+"""The plan of a record that has no twin yet: what to create on the other side, and what the binding says before it is there."""
+
+from collections.abc import Collection
+from collections.abc import Mapping as MappingOf
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.core.binding import FieldState
+from shared.core.mapping import ReferenceRow
+from shared.core.merge import Action, FieldDecision
+from shared.core.plan import Desk, Printers, columns_of
+from shared.core.records import Row, Side, Value, is_empty
+from shared.core.rules import State
+
+
+@dataclass(frozen=True)
+class CreatePlan:
+    """A record to create on the other side: values by column, the field states of the intent, and the fields that can't go."""
+
+    source: Side
+    row: Row
+    columns: MappingOf[str, Value]
+    fields: MappingOf[str, FieldState]
+    problems: tuple[FieldDecision, ...] = ()
+    waits: tuple[FieldDecision, ...] = ()
+
+    @property
+    def blocked(self) -> bool:
+        """Tell whether the record can't be created: a required field has a problem."""
+        return any(problem.row.required for problem in self.problems)
+
+    @property
+    def must_wait(self) -> bool:
+        """Tell whether a reference says that the record waits for another."""
+        return any(isinstance(wait.row, ReferenceRow) and wait.row.if_missing == "wait" for wait in self.waits)
+
+
+def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at: datetime, left_out: Collection[str] = ()) -> CreatePlan:
+    """Prepare the creation of a record on the side opposite to its source; `left_out` names fields that the target refused."""
+    target = source.other
+    printers = Printers(desk, {source: row.id, target: target_id})
+    fields: dict[str, FieldState] = {}
+    values: dict[str, Value] = {}
+    problems: list[FieldDecision] = []
+    waits: list[FieldDecision] = []
+    key_id = desk.keyring.current
+    source_values = desk.edges[source].values(row)
+    for lane, value in zip(desk.lanes, source_values, strict=True):
+        rule, row_hash, turn = lane.row, lane.row_hash, lane.to(target)
+        if turn is None:
+            continue
+        converted = turn(value, row.id)
+        if rule.key in left_out:
+            fields[rule.key] = FieldState(row_hash, key_id, refused=printers.print(source, key_id, rule, value))
+        elif converted.state is State.PROBLEM:
+            problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code=converted.code, detail=converted.detail))
+        elif converted.state is State.PENDING:
+            fields[rule.key] = FieldState(
+                row_hash,
+                key_id,
+                creatio=printers.print(Side.CREATIO, key_id, rule, value if source is Side.CREATIO else None),
+                dynamics=printers.print(Side.DYNAMICS, key_id, rule, value if source is Side.DYNAMICS else None),
+                sent_to=target,
+                pending=True,
+            )
+            waits.append(FieldDecision(rule, Action.PENDING, to=target, waits_for=converted.waits_for))
+        elif converted.state is State.VALUE and is_empty(converted.value):
+            if rule.required:
+                problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code="mapping.required", detail=rule.key))
+        elif converted.state is State.VALUE:
+            values[rule.key] = converted.value
+            fields[rule.key] = FieldState(
+                row_hash,
+                key_id,
+                sent=printers.print(target, key_id, rule, converted.value),
+                sent_to=target,
+                sent_source=printers.print(source, key_id, rule, value),
+                set_from=source,
+                set_at=at,
+                set_by_run=run,
+            )
+    columns = columns_of(desk.rows, values, target)
+    columns = {name: part for name, part in columns.items() if part is not None}
+    return CreatePlan(source, row, columns, fields, tuple(problems), tuple(waits))
