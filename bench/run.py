@@ -2,10 +2,11 @@
 
     python -m sandbox bench                  everything; some minutes
     python -m sandbox bench --quick          few records; nothing is written
-    python -m sandbox bench --only core      one part; nothing is written (core, costs, race, start-up, profile)
+    python -m sandbox bench --only core      one part; nothing is written (core, costs, loads, race, start-up, profile)
 
 BENCH_RECORDS and BENCH_RUNS, or --records and --runs, say how many records each tool loads and how often; BENCH_MANY is the larger
-number for memory.
+number for memory. BENCH_LOADS names the bulk loads between the stand-ins, as `records:ledger:side` with commas; 200000:azurite:creatio
+takes the better part of an hour on two cores.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import budgets, core_speed, report, sandbox_cost, start_up
+from bench import budgets, bulk_load, core_speed, report, sandbox_cost, start_up
 from bench.budgets import Budget
 from bench.competitors import ALL, PEERS, SERIAL_ONE, TANDEM_WEIGHED, Competitor
 from bench.profiles import load_profile, plain
@@ -26,6 +27,7 @@ RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
 LEAST_RUNS: Final = 3
 LATENCY: Final = 0.2
 _WARM_UP: Final = 200
+_LOADS: Final = "5000:azurite:creatio,5000:azurite:dynamics,20000:file:creatio"
 _SERIAL_RECORDS: Final = 50
 """One record a request and 200 ms for each: few records tell as much as many."""
 
@@ -38,6 +40,7 @@ class Options:
     late: int
     many: int
     runs: int
+    loads: tuple[str, ...] = ()
     quick: bool = False
     only: str = ""
 
@@ -53,7 +56,9 @@ def options(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
     records = given.records or int(environ.get("BENCH_RECORDS") or (1_000 if given.quick else 10_000))
     runs = max(given.runs or int(environ.get("BENCH_RUNS") or LEAST_RUNS), LEAST_RUNS)
     many = int(environ.get("BENCH_MANY") or 5 * records)
-    return Options(records, min(records, 500 if given.quick else 2_000), many, runs, given.quick, given.only)
+    loads = environ.get("BENCH_LOADS") or ("500:file:creatio" if given.quick else _LOADS)
+    late = min(records, 500 if given.quick else 2_000)
+    return Options(records, late, many, runs, tuple(loads.split(",")), given.quick, given.only)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,12 @@ def _costs(wanted: Options) -> Part:
     say("What changed records cost ...")
     costs = asyncio.run(sandbox_cost.measure(min(wanted.records, sandbox_cost.RECORDS)))
     return Part(budgets.of_costs(costs), report.cost_table(costs))
+
+
+def _loads(wanted: Options) -> Part:
+    say("Bulk loads between the stand-ins ...")
+    loads = [bulk_load.in_own_process(*asked.split(":")) for asked in wanted.loads]
+    return Part([], bulk_load.section(loads))
 
 
 def _race(wanted: Options) -> Part:
@@ -138,6 +149,7 @@ def _profile(wanted: Options) -> Part:
 PARTS: Final[dict[str, Callable[[Options], Part]]] = {
     "costs": _costs,
     "core": _core,
+    "loads": _loads,
     "race": _race,
     "start-up": _start_up,
     "profile": _profile,

@@ -140,9 +140,14 @@ def test_a_profile_tells_no_place_of_this_machine() -> None:
 def test_flags_win_over_settings_and_runs_are_never_fewer_than_three() -> None:
     """A quick run asks for little; a median of fewer than three runs is none."""
     assert run.options([], {}).records == 10_000
-    assert run.options([], {"BENCH_RECORDS": "2000", "BENCH_RUNS": "5"}) == run.Options(2_000, 2_000, 10_000, 5)
-    assert run.options(["--records", "500", "--runs", "1"], {"BENCH_RECORDS": "2000"}) == run.Options(500, 500, 2_500, 3)
-    assert run.options(["--quick", "--only", "race"], {}) == run.Options(1_000, 500, 5_000, 3, quick=True, only="race")
+    usual = run.options([], {}).loads
+    assert "5000:azurite:creatio" in usual
+    assert run.options([], {"BENCH_LOADS": "7:file:dynamics"}).loads == ("7:file:dynamics",)
+    assert run.options([], {"BENCH_RECORDS": "2000", "BENCH_RUNS": "5"}) == run.Options(2_000, 2_000, 10_000, 5, usual)
+    assert run.options(["--records", "500", "--runs", "1"], {"BENCH_RECORDS": "2000"}) == run.Options(500, 500, 2_500, 3, usual)
+    assert run.options(["--quick", "--only", "race"], {}) == run.Options(
+        1_000, 500, 5_000, 3, ("500:file:creatio",), quick=True, only="race"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--quick"], ["--only", "core"], []])
