@@ -16,7 +16,8 @@ _FLAT: Final = 1.10
 """Memory counts as flat when five times the records need a tenth more at most."""
 _LOOKS_FOR_DOUBLES = "each record that is new on its side is looked for by each of its match keys first (law 7)"
 _LEDGER_WHY = (
-    "a binding is saved before and after its write (laws 4 and 6), and a poll of more than 100 changes counts the flow's bindings (law 12)"
+    "a binding is saved before and after each write (laws 4 and 6), also when a new record's id is written back; rows of Creatio's overlap "
+    "beyond the 2,000 that are remembered come once more (law 11)"
 )
 _CORE_WHY = "see the profile: normalising, fingerprints and reading JSON in Python take nearly all of it"
 _RACE_WHY = {

@@ -55,8 +55,8 @@ def taking(terms: Assumptions) -> list[Step]:
 
 
 def closing() -> list[Step]:
-    """Return what ends a batch: its row moves; the two slots are looked at and removed."""
-    return [Rows(BATCHES, 2), Rows(SLOTS, 4, 4)]
+    """Return what ends a batch: its row moves; the two slots are removed."""
+    return [Rows(BATCHES, 2), Rows(SLOTS, 2, 2)]
 
 
 def postponing() -> list[Step]:
@@ -78,7 +78,9 @@ def cold_poll(terms: Assumptions) -> tuple[list[Step], list[Step]]:
 def steps(kind: Kind, number: int, terms: Assumptions) -> list[Step]:
     """Return what a batch of one kind does while it holds its slots."""
     cpu = (terms.load_cpu if kind is Kind.LOAD else terms.edit_cpu) * number / 2
-    looked_up: list[Step] = [Rows(BINDINGS, number, number), Rows(BINDINGS, number, number), *_reads(kind.source, number, terms)]
+    looked_up: list[Step] = [Rows(BINDINGS, number, number), *_reads(kind.source, number, terms)]
+    if kind is Kind.TO_CREATIO:  # a process that has not met a Dynamics id lately meets its pointer first
+        looked_up.insert(1, Rows(BINDINGS, number, number))
     if kind is Kind.LOAD:
         return [*looked_up, Think(cpu), *_create(number, terms), Think(cpu)]
     return [*looked_up, *_reads(kind.target, number, terms), Think(cpu), *_update(kind, number, terms), Think(cpu)]
@@ -91,7 +93,7 @@ def _reads(system: str, number: int, terms: Assumptions) -> Iterator[Step]:
 
 def _create(number: int, terms: Assumptions) -> list[Step]:
     """Reserve, look (a query for each key's columns), keep the intents, create, keep, give the reservations back."""
-    keys = Rows(RESERVATIONS, number * terms.match_keys, number)
+    keys = Rows(RESERVATIONS, number * terms.match_keys, math.ceil(number * terms.match_keys / terms.transaction))
     found = [
         Request(DATAVERSE, some * terms.row(DATAVERSE)) for _ in range(terms.match_keys) for some in chunks(number, terms.dataverse_find)
     ]

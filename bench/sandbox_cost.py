@@ -151,7 +151,7 @@ async def measure(records: int = RECORDS) -> list[Cost]:
 
 def seeded(records: int) -> int:
     """Return how many accounts there are: some that nobody edits, so that the edits of the others are no mass change."""
-    return records + records // 10
+    return records + records // 50
 
 
 def _queue(storage: Storage, name: str) -> QueueClient:
