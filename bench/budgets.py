@@ -22,8 +22,7 @@ _LEDGER_WHY = (
 _CORE_WHY = "see the profile: normalising, fingerprints and reading JSON in Python take nearly all of it"
 _RACE_WHY = {
     TANDEM_BULK.name: (
-        "it looks for doubles and keeps a binding with fingerprints for each record, which no other tool does (see the profile), and "
-        "messages beyond half of the slots wait 5 s each time"
+        "it looks for doubles and keeps a binding with fingerprints for each record, which no other tool does (see the profile)"
     ),
     TANDEM_BARE.name: "ids first and rows after them, `$batch` of 100 with each written row sent back, a core in Python (see the profile)",
 }

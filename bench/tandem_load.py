@@ -33,7 +33,6 @@ from shared.engine.ports import System
 from shared.engine.services import Limits, Services
 from shared.engine.sync import Sync
 from shared.engine.tasks import Tasks
-from shared.settings import Settings
 from shared.systems import creatio_connection, dataverse_connection
 from shared.systems.web import Response
 from shared.wiring import read_mappings
@@ -41,6 +40,8 @@ from shared.wiring import read_mappings
 FLOW: Final = "sales.account"
 ROOT: Final = Path(__file__).resolve().parents[1]
 _BARE_AT_ONCE: Final = 8
+_SLOTS: Final = 8
+"""Twice the default: a bulk run, which takes half, then works on as many messages as the host hands out."""
 _BULK_PAGE: Final = 1_000
 """Rows of a page, as for every other tool."""
 
@@ -72,7 +73,7 @@ class Load:
 def open_load(url: str, source: Side, *, forgets: bool = False) -> Load:
     """Join the app as `wiring` does, with ledger and queues in memory."""
     systems = _systems(url)
-    slots = {name: int(Settings.model_fields[f"{name}_slots"].default) for name in systems}
+    slots = dict.fromkeys(systems, _SLOTS)
     queues = MemoryQueues()
     services = Services(
         ledger=MemoryLedger(forgets=forgets),

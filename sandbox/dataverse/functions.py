@@ -10,6 +10,7 @@ from sandbox.dataverse.addresses import Segment
 from sandbox.dataverse.definitions import Table, fixed_id
 from sandbox.dataverse.entity_definitions import publish, reactivate_key
 from sandbox.dataverse.faults import Fault
+from sandbox.dataverse.jobs import show_job, take_job
 from sandbox.dataverse.merging import merge
 from sandbox.dataverse.messages import Operation, Reply, json_reply
 from sandbox.dataverse.organization import BUSINESS_UNIT_ID, ORGANIZATION_ID, Organization
@@ -115,6 +116,8 @@ def _row_of(organization: Organization, body: Mapping[str, Any], name: str) -> t
 
 UNBOUND: Mapping[str, Callable[[Organization, Operation, Segment], Reply]] = {
     "WhoAmI": _who_am_i,
+    "BulkDelete": take_job,
+    "asyncoperations": show_job,
     "Merge": _merge,
     "RetrieveTotalRecordCount": _total_record_count,
     "sdkmessagefilters": _message_filters,

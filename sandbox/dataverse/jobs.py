@@ -33,49 +33,43 @@ class DeleteJob:
     done: bool = False
 
 
-@dataclass
-class Jobs:
-    """The jobs of an organisation."""
+def run_due(organization: Organization) -> None:
+    """Do the jobs that are due: every row that fits now is deleted by itself, as the platform does it."""
+    for job in organization.jobs.values():
+        if not job.done and organization.now() >= job.due:
+            job.done = True
+            writer = Writer(organization, job.user_id)
+            sql = f"SELECT {quoted(job.table.primary_id)} FROM {quoted(job.table.name)} WHERE {job.where}"
+            for (row_id,) in organization.database.query(sql, job.bound):
+                writer.delete(job.table, str(row_id))
 
-    organization: Organization
-    _jobs: dict[str, DeleteJob] = field(default_factory=dict)
 
-    def run_due(self) -> None:
-        """Do what is due: every row that fits now is deleted by itself, as the platform does it."""
-        for job in self._jobs.values():
-            if not job.done and self.organization.now() >= job.due:
-                job.done = True
-                writer = Writer(self.organization, job.user_id)
-                sql = f"SELECT {quoted(job.table.primary_id)} FROM {quoted(job.table.name)} WHERE {job.where}"
-                for (row_id,) in self.organization.database.query(sql, job.bound):
-                    writer.delete(job.table, str(row_id))
+def show_job(organization: Organization, operation: Operation, segment: Segment) -> Reply:
+    """Tell how a job is getting on."""
+    job = organization.jobs.get(str(values.guid(segment.key)))
+    if operation.method != "GET" or job is None:
+        raise faults.missing_row("asyncoperation", str(segment.key))
+    state, status = _COMPLETED if job.done else _READY
+    shown = {"asyncoperationid": job.job_id, "statecode": state, "statuscode": status}
+    return json_reply({"@odata.context": f"{operation.root}/$metadata#asyncoperations/$entity", **shown}, operation.preferences())
 
-    def answer(self, operation: Operation, segment: Segment) -> Reply:
-        """Take a job, or tell how one is getting on."""
-        if segment.name == "BulkDelete":
-            return self._take(operation)
-        job = self._jobs.get(str(values.guid(segment.key)))
-        if operation.method != "GET" or job is None:
-            raise faults.missing_row("asyncoperation", str(segment.key))
-        state, status = _COMPLETED if job.done else _READY
-        shown = {"asyncoperationid": job.job_id, "statecode": state, "statuscode": status}
-        return json_reply({"@odata.context": f"{operation.root}/$metadata#asyncoperations/$entity", **shown}, operation.preferences())
 
-    def _take(self, operation: Operation) -> Reply:
-        body = operation.json("BulkDelete")
-        queries = body.get("QuerySet")
-        if operation.method != "POST" or not isinstance(queries, list) or len(queries) != 1 or not body.get("JobName"):
-            raise faults.invalid_argument("BulkDelete needs a JobName and a QuerySet with one QueryExpression.")
-        table = self.organization.tables.get(str(queries[0].get("EntityName")))
-        if table is None:
-            raise faults.invalid_argument("The QueryExpression names no table in EntityName.")
-        check_privilege(self.organization, table, "Delete", operation.user_id)
-        where, bound = _condition(table, queries[0].get("Criteria") or {})
-        due = self.organization.now() + self.organization.switches.current.bulk_delete_delay_seconds
-        job = DeleteJob(operation.user_id, due, table, where, bound)
-        self._jobs[job.job_id] = job
-        shown = {"@odata.context": f"{operation.root}/$metadata#Microsoft.Dynamics.CRM.BulkDeleteResponse", "JobId": job.job_id}
-        return json_reply(shown, operation.preferences())
+def take_job(organization: Organization, operation: Operation, _segment: Segment) -> Reply:
+    """Take a job that deletes what a query finds, and answer with its id."""
+    body = operation.json("BulkDelete")
+    queries = body.get("QuerySet")
+    if operation.method != "POST" or not isinstance(queries, list) or len(queries) != 1 or not body.get("JobName"):
+        raise faults.invalid_argument("BulkDelete needs a JobName and a QuerySet with one QueryExpression.")
+    table = organization.tables.get(str(queries[0].get("EntityName")))
+    if table is None:
+        raise faults.invalid_argument("The QueryExpression names no table in EntityName.")
+    check_privilege(organization, table, "Delete", operation.user_id)
+    where, bound = _condition(table, queries[0].get("Criteria") or {})
+    due = organization.now() + organization.switches.current.bulk_delete_delay_seconds
+    job = DeleteJob(operation.user_id, due, table, where, bound)
+    organization.jobs[job.job_id] = job
+    shown = {"@odata.context": f"{operation.root}/$metadata#Microsoft.Dynamics.CRM.BulkDeleteResponse", "JobId": job.job_id}
+    return json_reply(shown, operation.preferences())
 
 
 def _condition(table: Table, criteria: Mapping[str, Any]) -> tuple[str, list[values.Stored]]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox.control import Clock, Switches
 from sandbox.dataverse import faults
@@ -11,6 +11,9 @@ from sandbox.dataverse.database import Database, Row
 from sandbox.dataverse.definitions import Column, Key, Table, fixed_id, load_tables
 from sandbox.dataverse.switches import Settings
 from sandbox.dataverse.values import stamp
+
+if TYPE_CHECKING:
+    from sandbox.dataverse.jobs import DeleteJob
 
 ORGANIZATION_ID = fixed_id("organization")
 BUSINESS_UNIT_ID = fixed_id("businessunit")
@@ -43,6 +46,8 @@ class Organization:
     valid_tokens_from: float = 0.0
     outdated: dict[str, list[tuple[float, Table, bool]]] = field(default_factory=dict)
     """When each change of a table was, what it was before, and whether it was tracked: caches show that for a while."""
+    jobs: dict[str, "DeleteJob"] = field(default_factory=dict)
+    """System jobs by id."""
     restores: list[tuple[float, int]] = field(default_factory=list)
     """When a backup was brought back, and the row version that it ends with."""
 

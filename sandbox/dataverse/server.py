@@ -13,12 +13,12 @@ from starlette.responses import Response
 from sandbox.chaos import Chaos, fired, html_page
 from sandbox.control import Clock, Counts, Panel, control_route, controlled
 from sandbox.control_estate import estate_routes
-from sandbox.dataverse.addresses import API_ROOT, Segment
+from sandbox.dataverse.addresses import API_ROOT
 from sandbox.dataverse.batch import Batch
 from sandbox.dataverse.desk import Desk
 from sandbox.dataverse.estate import DataverseEstate
 from sandbox.dataverse.faults import Fault
-from sandbox.dataverse.jobs import Jobs
+from sandbox.dataverse.jobs import run_due
 from sandbox.dataverse.limits import Limits
 from sandbox.dataverse.messages import JSON_TYPE, Operation, Reply, error_body, error_reply, service_headers
 from sandbox.dataverse.operations import MAX_URL, perform
@@ -31,7 +31,6 @@ from sandbox.dataverse.writes import Normalisation
 from sandbox.serve import AsgiApp, Receive, Scope, Send
 
 OWN_KINDS = frozenset({"normalise", "user_edit_in_batch", "part_status", "insert_then_fail", "repeat_delta"})
-_JOBS = re.compile(r"/?(?P<name>BulkDelete|asyncoperations)(?:\((?P<key>[^)]*)\))?$")
 _UNEXPECTED = Fault(500, "0x80040216", "An unexpected error occurred.")
 _DEADLOCK = "Generic SQL error. Sql Number: 1205. Transaction was deadlocked on lock resources with another process."
 _TROUBLES: Mapping[str, tuple[str, str]] = {
@@ -63,7 +62,6 @@ class Front:
     organization: Organization
     token_key: str
     counts: Counts
-    jobs: Jobs
     limits: Limits = field(default_factory=Limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,9 +113,7 @@ class Front:
         try:
             if settings.latency_seconds:
                 await asyncio.sleep(settings.latency_seconds)
-            self.jobs.run_due()
-            if (job := _JOBS.match(operation.path)) is not None:
-                return self._job(operation, Segment(job["name"], job["key"]))
+            run_due(self.organization)
             if operation.path.strip("/") != "$batch":
                 return perform(self.organization, operation, MAX_URL)
             if operation.method != "POST":
@@ -130,12 +126,6 @@ class Front:
         finally:
             seconds = max(time.monotonic() - began, operations * settings.execution_seconds)
             self.limits.leave(operation.user_id, server, seconds)
-
-    def _job(self, operation: Operation, segment: Segment) -> Reply:
-        try:
-            return self.jobs.answer(operation, segment)
-        except Fault as fault:
-            return error_reply(fault, operation)
 
     def _operation(self, request: Request, path: str, root: str, user_id: str, body: bytes) -> Operation:
         stale = fired(request.scope, "stale_read")
@@ -213,5 +203,5 @@ def create_app(
         dumps=to_json,
         extra_routes=(control_route("/merge", "POST", merge, to_json), *estate_routes(DataverseEstate(organization), to_json)),
     )
-    front = Front(organization, token_key, panel.counts, Jobs(organization))
+    front = Front(organization, token_key, panel.counts)
     return controlled(front, panel, _label, _render, lambda: revoke_all(organization))

@@ -1,4 +1,4 @@
-"""Bulk runs over HTTP: all accounts and contacts, either way, while both systems misbehave and the host dies in the middle."""
+"""Bulk runs over HTTP: all accounts and contacts, either way, while both systems misbehave."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
     """Run one sandbox whose timer never polls: what arrives came by a bulk run."""
 
     async def fill(sandbox: Sandbox) -> None:
-        _SEEDED.append(await seed(sandbox.creatio, sandbox.dataverse, accounts=240, contacts=120))
+        _SEEDED.append(await seed(sandbox.creatio, sandbox.dataverse, accounts=120, contacts=60))
 
     settings = {"CREATIO_SLOTS": "16", "DATAVERSE_SLOTS": "16", "WATCH_SCHEDULE": "0 */2 * * * *"}
     directory = tmp_path_factory.mktemp("bulk")
@@ -56,31 +56,32 @@ async def _shown(house: House, run: str, flow: str = FLOW) -> dict[str, Any]:
 async def test_a_dry_run_tells_what_a_bulk_run_would_do(house: House) -> None:
     """It counts every account of the side, by pages, and writes nothing."""
     written, rows = await house.writes(), len(await house.creatio.rows("Account"))
-    run = (await house.ask("POST", "runs/bulk", flow=FLOW, **{"from": "creatio"}, size="50", dry="true"))["result"]
+    run = (await house.ask("POST", "runs/bulk", flow=FLOW, **{"from": "creatio"}, size="25", dry="true"))["result"]
     await _ended(house)
     shown = await _shown(house, run)
     assert (shown["records"], shown["all_known"], shown["counts"].get("would_bind_or_create")) == (rows, True, rows)
     assert await house.writes() == written
 
 
-async def test_both_sides_are_loaded_through_trouble_and_a_killed_host(house: House) -> None:
-    """Creatio's accounts and contacts to Dynamics, then the other way; refusals, lost replies and a SIGKILL: all there once, and equal."""
+async def test_both_sides_are_loaded_through_trouble(house: House) -> None:
+    """Creatio's accounts and contacts to Dynamics, then the other way, with refusals and lost replies: all there once, and equal.
+
+    What a killed process leaves is shown step by step in tests/engine/test_bulk.py, and over HTTP by the kill tests.
+    """
     for control in (house.creatio, house.dynamics):
         await control.chaos({"seed": 11, "rules": _RULES})
     before = await house.writes()
-    await house.ask("POST", "runs/bulk", flow=_BOTH, **{"from": "creatio"}, size="40", by="created")
+    await house.ask("POST", "runs/bulk", flow=_BOTH, **{"from": "creatio"}, size="20", by="created")
 
     async def begun() -> bool:
         return await house.writes() > before
 
     await house.until(begun, "the load has begun")
-    await house.sandbox.kill("host")
-    await house.sandbox.restart("host")
-    await asyncio.sleep(6)
+    await asyncio.sleep(3)
     for control in (house.creatio, house.dynamics):
         await control.calm()
     await _ended(house)
-    await house.ask("POST", "runs/bulk", flow=_BOTH, **{"from": "dynamics"}, size="40", by="modified")
+    await house.ask("POST", "runs/bulk", flow=_BOTH, **{"from": "dynamics"}, size="20", by="modified")
     await _ended(house)
     await house.assert_same()
     contacts = await compare(house.observer.app.services, CONTACTS, house.creatio, house.dynamics)
