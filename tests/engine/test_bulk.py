@@ -351,3 +351,13 @@ async def test_an_old_message_of_a_run_that_has_ended_does_nothing(world):
     before = (world.creatio.requests, len(world.ledger.batches))
     await world.tasks.run(message)
     assert (world.creatio.requests, len(world.ledger.batches)) == before
+
+
+@pytest.mark.parametrize(("rows", "messages"), [(6, 1), (7, 2)])
+async def test_a_range_a_little_longer_than_a_page_is_one_message(world, rows, messages):
+    """Ranges end between two times; half a page more is read at once, more than that in pages."""
+    fill(world, rows, at_once=True)
+    run = await world.bulk.start([FLOW], Side.CREATIO, Load(size=4), dry=False)
+    await finish(world)
+    assert [batch.attempt for batch in await world.ledger.run_batches(FLOW, run)] == [messages]
+    assert world.dynamics.writes == rows
