@@ -92,6 +92,10 @@ class Seen(NamedTuple):
     state: BindingState
     binding: Binding | None = None
 
+    def is_echo(self, stamp: Stamp | None) -> bool:
+        """Tell whether a row with this stamp is as the binding has seen it: nothing happened since."""
+        return self.state is BindingState.BOUND and self.stamp == stamp
+
 
 @dataclass(frozen=True)
 class Bound:

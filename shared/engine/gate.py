@@ -7,7 +7,7 @@ asks a person: a backup may have been restored, or an import gone wrong. Otherwi
 from collections.abc import Sequence
 from dataclasses import replace
 
-from shared.core.binding import BindingState, Seen
+from shared.core.binding import Seen
 from shared.core.errors import Denied, Rejected, Stale, Transient
 from shared.core.mapping import Mapping
 from shared.core.records import Side, Stamp
@@ -75,7 +75,7 @@ class Gate:
         if not stamped:
             return batch
         seen = await self._services.ledger.stamps(batch.flow, batch.side, stamped)
-        items = [item for item in batch.items if item.stamp is None or not _is_echo(seen.get(item.id), item.stamp)]
+        items = [item for item in batch.items if not _is_echo(seen.get(item.id), item.stamp)]
         unchanged = batch.counts.get(Outcome.UNCHANGED.value, 0) + len(batch.items) - len(items)
         return replace(batch, items=items, counts={**batch.counts, Outcome.UNCHANGED.value: unchanged} if unchanged else batch.counts)
 
@@ -99,8 +99,8 @@ class Gate:
         return changed, back > 0
 
 
-def _is_echo(seen: Seen | None, stamp: Stamp) -> bool:
-    return seen is not None and seen.state is BindingState.BOUND and seen.stamp == stamp
+def _is_echo(seen: Seen | None, stamp: Stamp | None) -> bool:
+    return stamp is not None and seen is not None and seen.is_echo(stamp)
 
 
 async def held_batches(services: Services, flow: str, side: Side) -> list[Batch]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from shared.core.binding import Binding, BindingState
+from shared.core.binding import Binding, BindingState, Seen
 from shared.core.deletes import reopened
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.plan import Desk
@@ -255,9 +255,7 @@ class Read:
 
 def _is_echo(binding: Binding | None, row: Row | TandemError | None, side: Side) -> bool:
     """Tell whether a row of a page is as the binding has seen it: nothing happened since (law 5)."""
-    if binding is None or binding.state is not BindingState.BOUND:
-        return False
-    return isinstance(row, Row) and binding.stamp_on(side) == row.stamp
+    return binding is not None and isinstance(row, Row) and Seen(binding.stamp_on(side), binding.state).is_echo(row.stamp)
 
 
 def _newer(read: Row | TandemError | None, written: Row | None) -> Row | TandemError | None:

@@ -158,7 +158,7 @@ class Sync:
             return  # a row can't be read: the read step finds out whose it is
         for job in stamped:
             seen = known.get(job.id)
-            if seen is not None and seen.state is BindingState.BOUND and seen.stamp == job.item.stamp:
+            if seen is not None and seen.is_echo(job.item.stamp):
                 job.keeps_note = True
                 job.end(Outcome.UNCHANGED)
             elif seen is None or seen.binding is not None:
