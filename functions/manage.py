@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable
 from datetime import UTC, datetime
+from enum import StrEnum
 
 import azure.functions as func
 
@@ -88,8 +89,8 @@ async def align_flow(req: func.HttpRequest) -> func.HttpResponse:
 async def rebase_flow(req: func.HttpRequest) -> func.HttpResponse:
     """Let one side win every record of a flow, `?flow=...&from=creatio`; with `&dry=true` only count what would be written."""
     side = req.params.get("from", "")
-    if side not in list(Side):
-        return _json({"problems": [f"from: got {side!r}, allowed {', '.join(Side)}"]}, 400)
+    if problems := _not_one_of("from", side, Side):
+        return _json({"problems": problems}, 400)
     return await _done((await get_app()).walk.start(req.params.get("flow", ""), RunKind.REBASE, Side(side), dry=_is_dry(req)))
 
 
@@ -99,11 +100,7 @@ async def load_flow(req: func.HttpRequest) -> func.HttpResponse:
 
     `&by=created|modified&since=...&until=...` narrows it, `&size=...` is the records of a page, `&dry=true` only counts.
     """
-    try:
-        flows, side, load = _asked_load(req)
-    except ConfigError as error:
-        return _json({"problems": list(error.problems)}, 400)
-    return await _done((await get_app()).bulk.start(flows, side, load, dry=_is_dry(req)))
+    return await _done(_load(req))
 
 
 @blueprint.route(route="runs/stop", methods=["POST"])
@@ -118,14 +115,16 @@ async def show_run(req: func.HttpRequest) -> func.HttpResponse:
     return await _done((await get_app()).walk.progress(req.params.get("flow", ""), req.params.get("run", "")), 200)
 
 
+async def _load(req: func.HttpRequest) -> str:
+    flows, side, load = _asked_load(req)
+    return await (await get_app()).bulk.start(flows, side, load, dry=_is_dry(req))
+
+
 def _asked_load(req: func.HttpRequest) -> tuple[list[str], Side, Load]:
     """Read what a bulk run shall cover; raises ConfigError with everything that is wrong."""
-    params, problems = req.params, []
+    params = req.params
     side, by, size = params.get("from", ""), params.get("by", RangeBy.CREATED.value), params.get("size", str(BULK_SIZE))
-    if side not in list(Side):
-        problems.append(f"from: got {side!r}, allowed {', '.join(Side)}")
-    if by not in list(RangeBy):
-        problems.append(f"by: got {by!r}, allowed {', '.join(RangeBy)}")
+    problems = [*_not_one_of("from", side, Side), *_not_one_of("by", by, RangeBy)]
     if not (size.isascii() and size.isdecimal()):
         problems.append(f"size: got {size!r}, allowed a whole number")
     moments = {}
@@ -138,6 +137,11 @@ def _asked_load(req: func.HttpRequest) -> tuple[list[str], Side, Load]:
         raise ConfigError(problems)
     flows = [flow.strip() for flow in params.get("flow", "").split(",") if flow.strip()]
     return flows, Side(side), Load(RangeBy(by), moments["since"], moments["until"], int(size))
+
+
+def _not_one_of(name: str, got: str, allowed: type[StrEnum]) -> list[str]:
+    """Return what to tell a person whose parameter is none of the allowed ones; nothing when it is one."""
+    return [] if got in list(allowed) else [f"{name}: got {got!r}, allowed {', '.join(allowed)}"]
 
 
 def _moment(text: str) -> datetime | None:
