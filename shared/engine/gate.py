@@ -17,7 +17,7 @@ from shared.engine.desk import open_desk
 from shared.engine.jobs import BatchWork
 from shared.engine.poll import message_of, queue_of
 from shared.engine.rehearse import Rehearse, has_changed
-from shared.engine.scan import Counted, count_bound, most_changes
+from shared.engine.scan import Counted, most_changes
 from shared.engine.services import Services
 from shared.engine.stop import pause_account, stop_flow
 
@@ -41,10 +41,11 @@ class Gate:
             return  # `watch` asks for it again when the flow runs
         mapping = services.mapping(message.flow)
         held = await held_batches(services, message.flow, message.side)
-        if not await self._counted.carries(message.flow, sum(len(batch.items) for batch in held)):
+        bound = await self._counted.too_few_for(message.flow, sum(len(batch.items) for batch in held))
+        if bound is not None:
             held = [await self._without_echoes(batch) for batch in held]
             try:
-                asking = await self._mass_change(message, mapping, settings, state, held)
+                asking = await self._mass_change(message, mapping, settings, state, held, bound)
             except (Denied, Rejected) as error:
                 await stop_flow(services, settings, error)
                 return
@@ -61,10 +62,9 @@ class Gate:
             await release(services, batch, batch.kind)
 
     async def _mass_change(
-        self, message: PollMessage, mapping: Mapping, settings: FlowSettings, state: PollState, held: Sequence[Batch]
+        self, message: PollMessage, mapping: Mapping, settings: FlowSettings, state: PollState, held: Sequence[Batch], bound: int
     ) -> Asking | None:
         """Return what a person is to be asked when more records really changed than may at once."""
-        bound = await count_bound(self._services, message.flow)
         most = most_changes(bound, self._services.limits)
         changed, earlier = await self._changed(mapping, settings, state, held, most)
         return Asking(message.side, changed, bound, self._services.clock(), earlier=earlier) if changed > most else None

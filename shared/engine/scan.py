@@ -49,8 +49,8 @@ class Counted:
         self._services = services
         self._known: dict[str, tuple[int, datetime]] = {}
 
-    async def carries(self, flow: str, changes: int) -> bool:
-        """Tell whether a flow has so many bound records that these changes are no mass change, or none at all.
+    async def too_few_for(self, flow: str, changes: int) -> int | None:
+        """Return how many bound records a flow has when these changes may be a mass change; None when they are none, or nothing is bound.
 
         It counts no further than it must. What was counted within the hour may only tell that there are enough: they can't have become
         much fewer, for deletes in numbers wait for a person (law 10).
@@ -58,7 +58,7 @@ class Counted:
         limits, now = self._services.limits, self._services.clock()
         bound, at = self._known.get(flow, (0, now))
         if changes <= most_changes(bound if now - at < _COUNT_LASTS else 0, limits):
-            return True
+            return None
         bound = 0
         async with aclosing(scan(self._services, flow)) as bindings:
             async for one in bindings:
@@ -66,4 +66,4 @@ class Counted:
                 if changes <= most_changes(bound, limits):
                     break
         self._known[flow] = (bound, now)
-        return not bound or changes <= most_changes(bound, limits)
+        return bound if bound and changes > most_changes(bound, limits) else None
