@@ -1,18 +1,20 @@
 """The desk of a flow: live metadata of both sides, users, and the bindings of the records that its rows refer to."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 
 from shared.core.binding import Binding, BindingState
-from shared.core.errors import Rejected, TandemError
+from shared.core.errors import Rejected, Stale, TandemError
 from shared.core.mapping import Mapping as FlowMapping
 from shared.core.mapping import ReferenceRow
 from shared.core.plan import Desk
-from shared.core.records import Entity, Side
+from shared.core.records import Entity, Row, Side
 from shared.core.rules import ENDED, Context
 from shared.core.work import FlowSettings, Pin
+from shared.engine.ports import System
 from shared.engine.services import Services
 
 _MERGES = 5
@@ -22,6 +24,26 @@ _MERGES = 5
 def away_pin(flow: str, key: str) -> str:
     """Return the name under which it is kept since when a column of a row was away."""
     return f"away:{flow}:{key}"
+
+
+@contextmanager
+def no_column_gone(system: System, entity: str) -> Iterator[None]:
+    """Turn a refusal of a column that was there when the desk was opened into Stale: it is no empty value."""
+    try:
+        yield
+    except Rejected as error:
+        raise _column_gone(system, entity) if error.code.endswith(".unknown_column") else error from None
+
+
+def check_complete(system: System, entity: str, columns: Collection[str], rows: Iterable[Row | TandemError]) -> None:
+    """Raise Stale when a row lacks one of the columns that were asked for."""
+    wanted = set(columns)
+    if any(isinstance(row, Row) and not row.values.keys() >= wanted for row in rows):
+        raise _column_gone(system, entity)
+
+
+def _column_gone(system: System, entity: str) -> Stale:
+    return Stale(f"{system.name}.changed_meanwhile", "a column was removed", system=system.name, entity=entity)
 
 
 async def open_desk(

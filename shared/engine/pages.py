@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from shared.core.errors import Rejected, Stale
+from shared.core.errors import Stale
 from shared.core.plan import Desk
 from shared.core.records import KeyRange, RangePage, Row
 from shared.core.work import BATCH_SIZE, Batch, BatchItem, BatchState
+from shared.engine.desk import check_complete, no_column_gone
 from shared.engine.jobs import BatchWork, Job
 from shared.engine.poll import message_of, queue_of, reopened
 from shared.engine.services import Services
@@ -27,14 +28,10 @@ class Pages:
         part = work.batch.part
         if part is None:
             return work
-        system, columns = self._services.system(work.mapping, work.side), desk.columns(work.side)
-        gone = Stale(f"{system.name}.changed_meanwhile", "a column was removed", system=system.name, entity=work.mapping.entity(work.side))
-        try:
+        system, entity, columns = self._services.system(work.mapping, work.side), work.mapping.entity(work.side), desk.columns(work.side)
+        with no_column_gone(system, entity):
             page = await self._page(work, part, columns)
-        except Rejected as error:
-            raise gone if error.code.endswith(".unknown_column") else error from None
-        if any(isinstance(row, Row) and not row.values.keys() >= set(columns) for row in page.rows.values()):
-            raise gone
+        check_complete(system, entity, columns, page.rows.values())
         items = [BatchItem(record_id, row.stamp if isinstance(row, Row) else None) for record_id, row in page.rows.items()]
         return replace(work, jobs={item.id: Job(item) for item in items}, page=page, fetched=dict(page.rows))
 

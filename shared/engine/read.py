@@ -11,6 +11,7 @@ from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, T
 from shared.core.plan import Desk
 from shared.core.records import Row, Side
 from shared.core.work import Outcome, RunKind
+from shared.engine.desk import check_complete, no_column_gone
 from shared.engine.jobs import DELETE, REOPEN, BatchWork, Job, holder
 from shared.engine.services import Services
 
@@ -90,14 +91,9 @@ class Read:
     async def _rows(self, work: BatchWork, desk: Desk, side: Side, ids: Sequence[str]) -> Mapping[str, Row | TandemError]:
         """Read records of a side; raises Stale when a column is gone that was there when the desk was opened: it is no empty value."""
         system, entity, columns = self._services.system(work.mapping, side), work.mapping.entity(side), desk.columns(side)
-        gone = Stale(f"{system.name}.changed_meanwhile", "a column was removed", system=system.name, entity=entity)
-        try:
+        with no_column_gone(system, entity):
             rows = await system.read(entity, ids, columns)
-        except Rejected as error:
-            raise gone if error.code.endswith(".unknown_column") else error from None
-        wanted = set(columns)
-        if any(isinstance(row, Row) and not row.values.keys() >= wanted for row in rows.values()):
-            raise gone
+        check_complete(system, entity, columns, rows.values())
         return rows
 
     def _place(self, work: BatchWork, job: Job, own: Row | TandemError | None, twin: Row | TandemError | None, *, any_age: bool) -> None:
