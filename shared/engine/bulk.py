@@ -82,7 +82,7 @@ class Bulk:
         deadline = self._services.clock() + self._services.limits.poll_slice
         system, entity = self._services.system(mapping, message.side), mapping.entity(message.side)
         while True:
-            async with aclosing(system.ranges(entity, load.by, load.since, load.until, load.size, at)) as parts:  # type: ignore[type-var] # ports promise an iterator, adapters are generators
+            async with aclosing(system.ranges(entity, load.by, load.since, load.until, load.size, at)) as parts:
                 async for part in parts:
                     there = await self._send(message, part, load.size)
                     at = there.last

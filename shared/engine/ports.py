@@ -1,6 +1,6 @@
 """What the engine needs of the world: systems, the ledger, the queues and a clock. Adapters fit these; `wiring` joins them."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
@@ -70,7 +70,7 @@ class System(Protocol):
 
     def ranges(
         self, entity: str, by: RangeBy, since: datetime | None, until: datetime | None, size: int, after: datetime | None = None
-    ) -> AsyncIterator[KeyRange]:
+    ) -> AsyncGenerator[KeyRange, None]:
         """Yield key ranges of about `size` rows that together hold every row with since <= time < until; `after` goes on behind a range.
 
         Only times and ids are read, in the largest pages; no row is in no range, one at the seam of two may be in both.

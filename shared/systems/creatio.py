@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -154,7 +154,7 @@ class Creatio:
 
     async def ranges(
         self, entity: str, by: RangeBy, since: datetime | None, until: datetime | None, size: int, after: datetime | None = None
-    ) -> AsyncIterator[KeyRange]:
+    ) -> AsyncGenerator[KeyRange, None]:
         """Yield key ranges of about `size` rows that together hold every row with since <= time < until; `after` goes on behind a `last`.
 
         Only times and ids are read, 20,000 a page. The ranges leave no gap between them, and none ends between two rows of one time.

@@ -7,7 +7,7 @@ own result; what was not answered is Transient, and the plan above reads again b
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from shared.core.errors import Denied, Rejected, Stale, TandemError
@@ -125,7 +125,7 @@ class Dataverse:
 
     async def ranges(
         self, entity: str, by: RangeBy, since: datetime | None, until: datetime | None, size: int, after: datetime | None = None
-    ) -> AsyncIterator[KeyRange]:
+    ) -> AsyncGenerator[KeyRange, None]:
         """Yield key ranges of about `size` rows that together hold every row with since <= time < until.
 
         `after` goes on behind the `last` of a range. Only times and ids are read, in the largest pages; no row is in no range, one at the
