@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -25,7 +24,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.file_tables import FileTables
-from bench.sandbox_cost import FLOW
+from bench.memory import MemoryQueues
+from bench.sandbox_cost import FLOW, NEVER
 from sandbox.control_client import Control
 from sandbox.processes import Sandbox
 from shared.core.records import Side
@@ -38,9 +38,9 @@ from shared.engine.walk import Walk
 from shared.engine.watch import Watch
 from shared.ledger.store import TableLedger
 from shared.settings import Settings
+from shared.systems.odata import time_text
 from shared.wiring import App, build
 
-_NEVER: Final = "0 0 0 29 2 *"
 _SEEDED_AT_ONCE: Final = 2_000
 _AT_ONCE: Final = 4
 _BEGAN: Final = datetime(2020, 1, 1, tzinfo=UTC)
@@ -67,43 +67,15 @@ class Loaded:
         return self.records / self.seconds
 
 
-@dataclass
-class MemoryQueues:
-    """Queues in memory, in order; a delayed message waits until nothing else is left."""
-
-    waiting: deque[tuple[str, Message | PollMessage]] = field(default_factory=deque)
-    later: list[tuple[float, str, Message | PollMessage]] = field(default_factory=list)
-
-    async def send(self, queue: str, message: Message | PollMessage, delay_seconds: float = 0) -> None:
-        """Put a message on a queue."""
-        if delay_seconds:
-            self.later.append((time.monotonic() + delay_seconds, queue, message))
-        else:
-            self.waiting.append((queue, message))
-
-    async def depths(self) -> Mapping[str, int]:
-        """Return the number of messages of each queue."""
-        names = [queue for queue, _ in self.waiting] + [queue for _, queue, _ in self.later]
-        return {name: names.count(name) for name in ("polls", "changes", "bulk")}
-
-    def take(self) -> tuple[str, Message | PollMessage] | None:
-        """Take the next message that may be seen now."""
-        now = time.monotonic()
-        for entry in [entry for entry in self.later if entry[0] <= now]:
-            self.later.remove(entry)
-            self.waiting.append(entry[1:])
-        return self.waiting.popleft() if self.waiting else None
-
-
 async def measure(records: int, ledger: str, side: Side, *, size: int, say: bool = False) -> Loaded:
     """Fill one side, load it to the other, and tell what it took."""
 
     async def fill(sandbox: Sandbox) -> None:
         await seed(sandbox, side, records)
 
-    settings = {"WATCH_SCHEDULE": _NEVER, "FLOWS": FLOW, "CREATIO_SLOTS": "8", "DATAVERSE_SLOTS": "8"}
+    settings = {"WATCH_SCHEDULE": NEVER, "FLOWS": FLOW, "CREATIO_SLOTS": "8", "DATAVERSE_SLOTS": "8"}
     with tempfile.TemporaryDirectory(prefix="tandem-bulk-", ignore_cleanup_errors=True) as folder:
-        async with Sandbox.start(Path(folder), poll_schedule=_NEVER, settings=settings, before_host=fill) as sandbox:
+        async with Sandbox.start(Path(folder), poll_schedule=NEVER, settings=settings, before_host=fill) as sandbox:
             await sandbox.stop("host")
             for name in ("creatio", "dataverse"):
                 await sandbox.control(name).reset_requests()
@@ -122,9 +94,13 @@ async def seed(sandbox: Sandbox, side: Side, records: int) -> None:
         await control.close()
 
 
+def _created(number: int) -> str:
+    """Return when an account was made: three at a time, as users and imports do."""
+    return time_text(_BEGAN + timedelta(seconds=7 * (number // 3)))
+
+
 def _creatio(number: int) -> dict[str, Any]:
-    created = _BEGAN + timedelta(seconds=7 * (number // 3))  # three at a time, as users and imports do
-    moment = created.isoformat().replace("+00:00", "Z")
+    moment = _created(number)
     return {
         "Id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"account {number}")),
         "CreatedOn": moment,
@@ -144,8 +120,7 @@ def _creatio(number: int) -> dict[str, Any]:
 
 
 def _dynamics(number: int) -> dict[str, Any]:
-    created = _BEGAN + timedelta(seconds=7 * (number // 3))
-    moment = created.isoformat().replace("+00:00", "Z")
+    moment = _created(number)
     return {
         "accountid": str(uuid.uuid5(uuid.NAMESPACE_OID, f"account {number}")),
         "createdon": moment,
@@ -183,8 +158,9 @@ async def _app(settings: Settings, ledger: str, folder: Path) -> AsyncIterator[t
 async def _load(sandbox: Sandbox, app: App, queues: MemoryQueues, asked: tuple[int, str, Side, int], *, say: bool) -> Loaded:
     records, ledger, side, size = asked
     memory, begun = _Memory(records), time.monotonic()
-    run = await app.bulk.start([FLOW], side, Load(size=size), dry=False)
-    await asyncio.gather(*(_work(app, queues, memory, say=say) for _ in range(_AT_ONCE)))
+    started = asyncio.create_task(app.bulk.start([FLOW], side, Load(size=size), dry=False))
+    await queues.hand_out(lambda message: _deliver(app, memory, message, say=say), _AT_ONCE, started)
+    run = started.result()
     seconds = time.monotonic() - begun
     shown = await app.walk.progress(FLOW, run)
     counts = {name: await sandbox.control(name).requests() for name in ("creatio", "dataverse")}
@@ -229,26 +205,17 @@ def _resident() -> float:
     return 0.0
 
 
-async def _work(app: App, queues: MemoryQueues, memory: _Memory, *, say: bool) -> None:
-    """Work messages off until none is left: what one of the host's workers does."""
-    idle = 0
-    while idle < 20:
-        entry = queues.take()
-        if entry is None:
-            idle += not queues.later
-            await asyncio.sleep(0.05)
-            continue
-        idle = 0
-        queue, message = entry
-        if isinstance(message, PollMessage):
-            await app.tasks.run(message)
-        else:
-            await app.sync.run(message)
-            batch = await app.services.ledger.get_batch(message.flow, message.batch)
-            if batch is not None and batch.state is BatchState.CLOSED:
-                memory.note(sum(batch.counts.values()))
-            if say:
-                print(f"{memory.done:>9,} of {memory.records:,} records, {_resident():.0f} MiB, queue {queue}", flush=True)
+async def _deliver(app: App, memory: _Memory, message: Message | PollMessage, *, say: bool) -> None:
+    """Work on one message, and take note of the records of a batch that is done."""
+    if isinstance(message, PollMessage):
+        await app.tasks.run(message)
+        return
+    await app.sync.run(message)
+    batch = await app.services.ledger.get_batch(message.flow, message.batch)
+    if batch is not None and batch.state is BatchState.CLOSED:
+        memory.note(sum(batch.counts.values()))
+    if say:
+        print(f"{memory.done:>9,} of {memory.records:,} records, {_resident():.0f} MiB", flush=True)
 
 
 def table(loads: Sequence[Loaded]) -> list[str]:

@@ -24,15 +24,13 @@ import httpx
 from bench.model_run import Result, simulate
 from bench.model_terms import CREATIO, DATAVERSE, SYSTEMS, Assumptions, Kind, Load
 from bench.model_work import Rows, chunks, closing, feed, opening, page, steps, taking
-from bench.sandbox_cost import _NEVER, Driver, _edit_creatio, _edit_dynamics, _queue
+from bench.sandbox_cost import NEVER, Driver, _edit_creatio, _edit_dynamics, driven
 from sandbox.control_client import Control
 from sandbox.processes import Sandbox
 from sandbox.seed import _company, _creatio_row, _world
-from shared.ledger.queues import QUEUE_NAMES
 from shared.ledger.storage import open_storage
 from shared.ledger.store import TableLedger
 from shared.settings import Settings
-from shared.wiring import build
 
 FLOW: Final = "sales.account"
 TOLERANCE: Final = 0.2
@@ -79,9 +77,9 @@ async def measure(setting: Setting) -> Measured:
             await sandbox.control(name).reset_requests()
 
     slots = {"CREATIO_SLOTS": str(setting.slots), "DATAVERSE_SLOTS": str(setting.slots)}
-    settings = {"WATCH_SCHEDULE": _NEVER, "DEFAULT_INTERVAL_MS": "1000", "FLOWS": FLOW, **slots}
+    settings = {"WATCH_SCHEDULE": NEVER, "DEFAULT_INTERVAL_MS": "1000", "FLOWS": FLOW, **slots}
     with tempfile.TemporaryDirectory(prefix="tandem-model-", ignore_cleanup_errors=True) as folder:
-        async with Sandbox.start(Path(folder), poll_schedule=_NEVER, settings=settings, before_host=fill) as sandbox:
+        async with Sandbox.start(Path(folder), poll_schedule=NEVER, settings=settings, before_host=fill) as sandbox:
             seconds = await _timed(sandbox, setting.records)
             counts = {name: int((await sandbox.control(name).requests())["total"]) for name in SYSTEMS}
             return Measured(seconds, counts[CREATIO], counts[DATAVERSE])
@@ -216,17 +214,8 @@ async def processor_costs(records: int = 500) -> list[Cost]:
     async def fill(sandbox: Sandbox) -> None:
         await _only_in_creatio(sandbox, records)
 
-    settings = {"WATCH_SCHEDULE": _NEVER, "DEFAULT_INTERVAL_MS": "1000", "FLOWS": FLOW, "MAX_CHANGE_SHARE": "1"}
-    with tempfile.TemporaryDirectory(prefix="tandem-model-", ignore_cleanup_errors=True) as folder:
-        async with Sandbox.start(Path(folder), poll_schedule=_NEVER, settings=settings, before_host=fill) as sandbox:
-            await sandbox.stop("host")
-            app, storage = build(Settings.from_environ(sandbox.settings)), open_storage(sandbox.settings)
-            driver = Driver(sandbox, app, {name: _queue(storage, name) for name in QUEUE_NAMES})
-            try:
-                return await _phases(driver, records)
-            finally:
-                await app.close()
-                await storage.close()
+    async with driven(fill) as driver:
+        return await _phases(driver, records)
 
 
 async def _phases(driver: Driver, records: int) -> list[Cost]:

@@ -7,7 +7,8 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +34,7 @@ _NEW_IN_CREATIO, _NEW_IN_DYNAMICS = 50_000, 60_000
 """Numbers of accounts that no other phase has."""
 _BY_SERVER: Final = ("Id", "CreatedOn", "ModifiedOn", "ModifiedById")
 _BY_TANDEM: Final = ("tandem_creatioid", "ownerid@odata.bind")
-_NEVER: Final = "0 0 0 29 2 *"
+NEVER: Final = "0 0 0 29 2 *"
 _MOST_ROUNDS: Final = 60
 _AT_ONCE: Final = 4
 """Messages worked on at a time, as `batchSize` in host.json says."""
@@ -135,15 +136,21 @@ async def measure(records: int = RECORDS) -> list[Cost]:
     async def fill(sandbox: Sandbox) -> None:
         await seed(sandbox.creatio, sandbox.dataverse, accounts=seeded(records), contacts=0)
 
+    async with driven(fill) as driver:
+        return await _phases(driver, records)
+
+
+@asynccontextmanager
+async def driven(fill: Callable[[Sandbox], Awaitable[None]]) -> AsyncIterator[Driver]:
+    """Run a sandbox, filled at its start, and the app in this process in its host's place."""
     # Nearly every account is edited at once, which the flow would else ask a person about (law 12).
-    schedules = {"WATCH_SCHEDULE": _NEVER, "DEFAULT_INTERVAL_MS": "1000", "FLOWS": FLOW, "MAX_CHANGE_SHARE": "1"}
+    schedules = {"WATCH_SCHEDULE": NEVER, "DEFAULT_INTERVAL_MS": "1000", "FLOWS": FLOW, "MAX_CHANGE_SHARE": "1"}
     with tempfile.TemporaryDirectory(prefix="tandem-bench-", ignore_cleanup_errors=True) as folder:
-        async with Sandbox.start(Path(folder), poll_schedule=_NEVER, settings=schedules, before_host=fill) as sandbox:
+        async with Sandbox.start(Path(folder), poll_schedule=NEVER, settings=schedules, before_host=fill) as sandbox:
             await sandbox.stop("host")
             app, storage = build(Settings.from_environ(sandbox.settings)), open_storage(sandbox.settings)
-            driver = Driver(sandbox, app, {name: _queue(storage, name) for name in QUEUE_NAMES})
             try:
-                return await _phases(driver, records)
+                yield Driver(sandbox, app, {name: _queue(storage, name) for name in QUEUE_NAMES})
             finally:
                 await app.close()
                 await storage.close()
