@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,20 +24,37 @@ _RULES = [
     {"kind": "drop_after", "share": 0.05},
     {"kind": "expire", "share": 0.03},
 ]
-_SEEDED: list[Seeded] = []
+_SEEDED: dict[Path, Seeded] = {}
+
+
+@asynccontextmanager
+async def _open(directory: Path) -> AsyncIterator[House]:
+    """Run a sandbox whose timer never polls: what arrives came by a bulk run."""
+
+    async def fill(sandbox: Sandbox) -> None:
+        _SEEDED[sandbox.directory] = await seed(sandbox.creatio, sandbox.dataverse, accounts=120, contacts=60)
+
+    settings = {"CREATIO_SLOTS": "16", "DATAVERSE_SLOTS": "16", "WATCH_SCHEDULE": "0 */2 * * * *"}
+    async with open_house(directory, poll_schedule=NEVER, time_scale=30, settings=settings, before_host=fill) as running:
+        yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    """Run one sandbox whose timer never polls: what arrives came by a bulk run."""
-
-    async def fill(sandbox: Sandbox) -> None:
-        _SEEDED.append(await seed(sandbox.creatio, sandbox.dataverse, accounts=120, contacts=60))
-
-    settings = {"CREATIO_SLOTS": "16", "DATAVERSE_SLOTS": "16", "WATCH_SCHEDULE": "0 */2 * * * *"}
-    directory = tmp_path_factory.mktemp("bulk")
-    async with open_house(directory, poll_schedule=NEVER, time_scale=30, settings=settings, before_host=fill) as running:
+    """Run one sandbox for this file."""
+    async with _open(tmp_path_factory.mktemp("bulk")) as running:
         yield running
+
+
+async def _all_there_once(house: House) -> None:
+    """Fail unless every account and contact is on both sides once, and equal."""
+    await house.calm(seconds=60, still=3)
+    await house.assert_same()
+    contacts = await compare(house.observer.app.services, CONTACTS, house.creatio, house.dynamics)
+    assert [str(difference) for difference in contacts.differences] == []
+    sides = (len(await house.creatio.rows("Account")), len(await house.dynamics.rows("account")))
+    accounts = _SEEDED[house.sandbox.directory].accounts
+    assert sides == (accounts, accounts)
 
 
 async def _ended(house: House) -> None:
@@ -66,7 +85,7 @@ async def test_a_dry_run_tells_what_a_bulk_run_would_do(house: House) -> None:
 async def test_both_sides_are_loaded_through_trouble(house: House) -> None:
     """Creatio's accounts and contacts to Dynamics, then the other way, with refusals and lost replies: all there once, and equal.
 
-    What a killed process leaves is shown step by step in tests/engine/test_bulk.py, and over HTTP by the kill tests.
+    What a killed process leaves is shown step by step in tests/engine/test_bulk.py, and over HTTP in the slow test below.
     """
     for control in (house.creatio, house.dynamics):
         await control.chaos({"seed": 11, "rules": _RULES})
@@ -83,11 +102,7 @@ async def test_both_sides_are_loaded_through_trouble(house: House) -> None:
     await _ended(house)
     await house.ask("POST", "runs/bulk", flow=_BOTH, **{"from": "dynamics"}, size="20", by="modified")
     await _ended(house)
-    await house.assert_same()
-    contacts = await compare(house.observer.app.services, CONTACTS, house.creatio, house.dynamics)
-    assert [str(difference) for difference in contacts.differences] == []
-    sides = (len(await house.creatio.rows("Account")), len(await house.dynamics.rows("account")))
-    assert sides == (_SEEDED[0].accounts, _SEEDED[0].accounts)
+    await _all_there_once(house)
 
 
 async def test_a_bulk_run_over_what_is_in_step_writes_nothing(house: House) -> None:
@@ -128,3 +143,28 @@ async def test_a_bulk_run_can_be_stopped(house: House) -> None:
     headers = {"x-functions-key": house.sandbox.master_key}
     again = await house.client.post(f"{house.sandbox.host}/api/runs/stop", params={"flow": FLOW, "run": run}, headers=headers)
     assert (again.status_code, "no run is under way" in again.text) == (400, True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_a_host_killed_in_a_bulk_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    """SIGKILL in the middle of a bulk run, with refusals and lost replies: the next host ends it, and everything is there once."""
+    async with _open(tmp_path) as house:
+        before = await house.writes()
+        for control in (house.creatio, house.dynamics):
+            await control.chaos({"seed": 12, "rules": _RULES})
+        await house.ask("POST", "runs/bulk", flow=_BOTH, **{"from": "creatio"}, size="20")
+
+        async def begun() -> bool:
+            return await house.writes() > before
+
+        await house.until(begun, "the load has begun")
+        await house.sandbox.kill("host")
+        await house.sandbox.restart("host")
+        await asyncio.sleep(5)
+        for control in (house.creatio, house.dynamics):
+            await control.calm()
+        await _ended(house)
+        await house.ask("POST", "runs/bulk", flow=_BOTH, **{"from": "dynamics"}, size="20")
+        await _ended(house)
+        await _all_there_once(house)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from shared.core.binding import BindingState
-from shared.core.errors import ConfigError, Transient
+from shared.core.errors import ConfigError, Rejected, Transient
 from shared.core.records import RangeBy, Side
 from shared.core.work import Asking, BatchState, FlowSettings, Load, RunKind, SleepWindow
 from tests.engine.fakes import START, Crash
@@ -229,6 +229,17 @@ async def test_a_throttled_page_is_read_again_later(world):
 
 async def test_a_bad_row_of_a_page_fails_alone(world):
     """A row that can't be understood is a failure of its own; its page goes on (law 13)."""
+    ids = fill(world, 5)
+    world.creatio.unreadable = lambda i: Rejected("creatio.bad_row", system="creatio", record_id=i) if i == ids[2] else None
+    run = await world.bulk.start([FLOW], Side.CREATIO, Load(size=5), dry=False)
+    await finish(world)
+    assert names_on(world, Side.DYNAMICS) == ["Company 0", "Company 1", "Company 3", "Company 4"]
+    assert {(failure.record_id, failure.code) for failure in world.ledger.failed.values()} == {(ids[2], "creatio.bad_row")}
+    assert (await world.walk.progress(FLOW, run))["counts"] == {"created": 4, "failed": 1}
+
+
+async def test_a_row_of_a_page_with_a_passing_fault_is_looked_at_again(world):
+    """A row that could not be read for a moment is put aside and done; its page goes on."""
     ids = fill(world, 5)
     world.creatio.unreadable = lambda i: (
         Transient("creatio.not_json", system="creatio") if i == ids[2] and world.creatio.requests < 4 else None
