@@ -99,7 +99,7 @@ class Assumptions:
     dataverse_read: int = _given(_default(Dataverse, "read_size"), "shared/systems/dataverse.py")
     creatio_write: int = _given(MOST_WRITES, "shared/systems/creatio.py: records a $batch of writes")
     dataverse_write: int = _given(_default(Dataverse, "batch_size"), "shared/systems/dataverse.py: operations a $batch")
-    dataverse_find: int = _given(50, "shared/systems/dataverse.py: keys a query")
+    dataverse_find: int = _given(100, "shared/systems/dataverse_reads.py: keys a query")
     match_keys: int = _given(2, "mappings/sales.account.json")
     late_share: float = _given(0.07, "share of creates that need a second operation (inactive ones): sandbox/seed.py")
 

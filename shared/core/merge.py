@@ -234,7 +234,20 @@ def _done_late(question: Question, state: FieldState) -> tuple[FieldState, dict[
 def _with_bases(state: FieldState, target_base: str) -> FieldState:
     assert state.sent_to is not None  # noqa: S101 - only called for an open write
     bases = {state.sent_to: target_base, state.sent_to.other: state.sent_source}
-    return cleared(state)._replace(creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], pending=False)
+    # One step for a write that was found done, `cleared` with the new bases: every field of every written record comes by here.
+    return FieldState(
+        row_hash=state.row_hash,
+        key_id=state.key_id,
+        creatio=bases[Side.CREATIO],
+        dynamics=bases[Side.DYNAMICS],
+        set_from=state.set_from,
+        set_at=state.set_at,
+        set_by_run=state.set_by_run,
+        refused=state.refused,
+        writes=state.writes,
+        writes_since=state.writes_since,
+        earlier=state.earlier,
+    )
 
 
 def _renewed(question: Question, state: FieldState | None) -> FieldState | None:

@@ -44,41 +44,44 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
     problems: list[FieldDecision] = []
     waits: list[FieldDecision] = []
     key_id = desk.keyring.current
-    source_values = desk.edges[source].values(row)
-    for lane, value in zip(desk.lanes, source_values, strict=True):
-        rule, row_hash, turn = lane.row, lane.row_hash, lane.to(target)
+    source_edge, target_edge = desk.edges[source], desk.edges[target]
+    source_values = source_edge.values(row)
+    source_prints = printers.of(source, key_id).print_all(source_edge.names, source_values)
+    carried: list[tuple[int, Value]] = []
+    for number, lane in enumerate(desk.lanes):
+        rule, turn = lane.row, lane.to(target)
         if turn is None:
             continue
-        converted = turn(value, row.id)
+        converted = turn(source_values[number], row.id)
         if rule.key in left_out:
-            fields[rule.key] = FieldState(row_hash, key_id, refused=printers.print(source, key_id, rule, value))
+            fields[rule.key] = FieldState(lane.row_hash, key_id, refused=source_prints[number])
         elif converted.state is State.PROBLEM:
             problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code=converted.code, detail=converted.detail))
         elif converted.state is State.PENDING:
+            bases = {source: source_prints[number], target: printers.print(target, key_id, rule, None)}
             fields[rule.key] = FieldState(
-                row_hash,
-                key_id,
-                creatio=printers.print(Side.CREATIO, key_id, rule, value if source is Side.CREATIO else None),
-                dynamics=printers.print(Side.DYNAMICS, key_id, rule, value if source is Side.DYNAMICS else None),
-                sent_to=target,
-                pending=True,
+                lane.row_hash, key_id, creatio=bases[Side.CREATIO], dynamics=bases[Side.DYNAMICS], sent_to=target, pending=True
             )
             waits.append(FieldDecision(rule, Action.PENDING, to=target, waits_for=converted.waits_for))
-        elif converted.state is State.VALUE and is_empty(converted.value):
-            if rule.required:
-                problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code="mapping.required", detail=rule.key))
-        elif converted.state is State.VALUE:
-            values[rule.key] = converted.value
-            fields[rule.key] = FieldState(
-                row_hash,
-                key_id,
-                sent=printers.print(target, key_id, rule, converted.value),
-                sent_to=target,
-                sent_source=printers.print(source, key_id, rule, value),
-                set_from=source,
-                set_at=at,
-                set_by_run=run,
-            )
+        elif converted.state is State.VALUE and not is_empty(converted.value):
+            carried.append((number, converted.value))
+        elif converted.state is State.VALUE and rule.required:
+            problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code="mapping.required", detail=rule.key))
+    names = [target_edge.names[number] for number, _ in carried]
+    target_prints = printers.of(target, key_id).print_all(names, [value for _, value in carried])
+    for (number, value), sent in zip(carried, target_prints, strict=True):
+        lane = desk.lanes[number]
+        values[lane.key] = value
+        fields[lane.key] = FieldState(
+            lane.row_hash,
+            key_id,
+            sent=sent,
+            sent_to=target,
+            sent_source=source_prints[number],
+            set_from=source,
+            set_at=at,
+            set_by_run=run,
+        )
     columns = columns_of(desk.rows, values, target)
     columns = {name: part for name, part in columns.items() if part is not None}
     return CreatePlan(source, row, columns, fields, tuple(problems), tuple(waits))

@@ -81,16 +81,31 @@ def convert(row: AnyRow, source: Side, value: Value, record_id: str, context: Co
 
 
 def conversion(row: AnyRow, source: Side, context: Context) -> Callable[[Value, str], Converted]:
-    """Return `convert` for the values of many records: what it asks of row and metadata is worked out once."""
+    """Return `convert` for the values of many records: what it asks of row, metadata and value lists is worked out once."""
     target = source.other
     columns = [context.column(target, name) for name in row.columns(target)]
-    given = partial(_RULES[type(row)], row, source)
+    given: _Given = partial(_RULES[type(row)], row, source)
+    if isinstance(row, ChoiceRow):
+        given = _remembered(given)
     if row.is_joined(target):
         return partial(_convert_joined, row, given, target, columns, context)
     return partial(_convert_single, row, given, target, columns[0], context)
 
 
 _Given: TypeAlias = Callable[[Value, str, Context], Converted]
+
+
+def _remembered(given: _Given) -> _Given:
+    """Return a rule that looks a value up once: a list has few values, and finding one compares it with all of them."""
+    seen: dict[tuple[type, Value], Converted] = {}
+
+    def look_up(value: Value, record_id: str, context: Context) -> Converted:
+        found = seen.get((type(value), value))  # the type, for yes equals 1
+        if found is None:
+            found = seen[type(value), value] = given(value, record_id, context)
+        return found
+
+    return look_up
 
 
 def _convert_single(row: AnyRow, given: _Given, target: Side, column: Column, context: Context, value: Value, record_id: str) -> Converted:

@@ -15,7 +15,7 @@ from shared.systems.dataverse_tables import Table
 
 _T = TypeVar("_T")
 _LONGEST_KEYS = 12_000
-_KEYS_A_QUERY = 50
+_KEYS_A_QUERY = 100
 _HITS_A_KEY = 50
 
 
