@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from shared.core.errors import TandemError, Transient
-from shared.core.records import Column, ColumnType, Entity
+from shared.core.records import ColumnType, Entity
 from shared.systems.creatio_csdl import Model, parse_model
 from shared.systems.creatio_errors import SYSTEM, changed_schema, unknown_entity
 from shared.systems.creatio_service import Service
@@ -30,7 +30,7 @@ class Schema:
         self._until = 0.0
         self._models: dict[str, Model] = {}
         self._options: dict[str, tuple[float, Mapping[str, str]]] = {}
-        self._listing = asyncio.Lock()
+        self._listing: dict[str, asyncio.Lock] = {}
 
     async def model(self, entity: str) -> Model:
         """Return one object; raises Rejected `unknown_entity` when the site has none of that name."""
@@ -44,14 +44,10 @@ class Schema:
     async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
         """Return the named columns, with the lookup values of those in `options`."""
         model = await self.model(entity)
-        described: dict[str, Column] = {}
-        for name in columns:
-            column = model.columns.get(name)
-            if column is None:
-                continue
-            if name in options and column.type is ColumnType.LOOKUP:
-                column = replace(column, options=await self._options_of(column.targets[0]))
-            described[name] = column
+        described = {name: model.columns[name] for name in columns if name in model.columns}
+        listed = [column for name, column in described.items() if name in options and column.type is ColumnType.LOOKUP]
+        lists = await asyncio.gather(*(self._options_of(column.targets[0]) for column in listed))
+        described |= {column.name: replace(column, options=found) for column, found in zip(listed, lists, strict=True)}
         return Entity(entity, described, tuple(name for name in columns if name not in described))
 
     def drop(self) -> None:
@@ -81,7 +77,7 @@ class Schema:
 
     async def _options_of(self, lookup: str) -> Mapping[str, str]:
         """Return id to label of a lookup's rows; labels come in the integration user's language (creatio.md 5)."""
-        async with self._listing:  # batches that start together ask once
+        async with self._listing.setdefault(lookup, asyncio.Lock()):  # batches that start together ask once
             kept = self._options.get(lookup)
             if kept is None or self._monotonic() >= kept[0]:
                 kept = (self._monotonic() + _LIST_SECONDS, await self._list(lookup))

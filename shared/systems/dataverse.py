@@ -4,6 +4,7 @@ One writer's mistake this module is built against: a lost reply is never answere
 own result; what was not answered is Transient, and the plan above reads again before it acts.
 """
 
+import asyncio
 import re
 import time
 import uuid
@@ -60,6 +61,7 @@ class Dataverse:
         self._writes = Writes(self._service, self._metadata, self._whoami, self._reads, batch_size=batch_size)
         self._bulk = BulkCreates(self._service, self._metadata, self._reads, size=bulk_size)
         self._users: tuple[float, Mapping[str, str]] | None = None
+        self._listing_users = asyncio.Lock()
 
     @property
     def sees_all(self) -> bool:
@@ -187,15 +189,18 @@ class Dataverse:
 
     async def users(self) -> Mapping[str, str]:
         """Return enabled users with an e-mail: id to e-mail in lower case; kept for some minutes, since every batch asks."""
-        if self._users is not None and self._monotonic() - self._users[0] < _USERS_LIFETIME:
+        async with self._listing_users:  # batches that start together ask once
+            if self._users is None or self._monotonic() - self._users[0] >= _USERS_LIFETIME:
+                self._users = (self._monotonic(), await self._list_users())
             return self._users[1]
+
+    async def _list_users(self) -> Mapping[str, str]:
         url = "systemusers?$select=systemuserid,internalemailaddress&$filter=isdisabled%20eq%20false"
         found: dict[str, str] = {}
         async for raw in self._reads.rows("systemuser", url, f"odata.maxpagesize={self._page_size}"):
             key, address = raw.get("systemuserid"), raw.get("internalemailaddress")
             if isinstance(key, str) and isinstance(address, str) and address.strip():
                 found[key.lower()] = address.strip().lower()
-        self._users = (self._monotonic(), found)
         return found
 
     async def close(self) -> None:

@@ -1,5 +1,6 @@
 """Who Tandem is in which Dataverse environment (WhoAmI: dataverse.md 1)."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,14 +27,18 @@ class Whoami:
         self._get_json = get_json
         self._monotonic = monotonic
         self._known: tuple[float, Identity] | None = None
+        self._asking = asyncio.Lock()
 
     async def identity(self) -> Identity:
         """Return who we are; raises Denied when the app is no member or the environment is closed."""
-        if self._known is None or self._monotonic() - self._known[0] >= _LIFETIME:
-            body = await self._get_json("WhoAmI")
-            try:
-                found = Identity(str(body["UserId"]).lower(), str(body["OrganizationId"]).lower())
-            except (KeyError, TypeError):
-                raise Transient(f"{SYSTEM}.bad_answer", "WhoAmI without UserId and OrganizationId", system=SYSTEM) from None
-            self._known = (self._monotonic(), found)
-        return self._known[1]
+        async with self._asking:  # batches that start together ask once
+            if self._known is None or self._monotonic() - self._known[0] >= _LIFETIME:
+                self._known = (self._monotonic(), await self._ask())
+            return self._known[1]
+
+    async def _ask(self) -> Identity:
+        body = await self._get_json("WhoAmI")
+        try:
+            return Identity(str(body["UserId"]).lower(), str(body["OrganizationId"]).lower())
+        except (KeyError, TypeError):
+            raise Transient(f"{SYSTEM}.bad_answer", "WhoAmI without UserId and OrganizationId", system=SYSTEM) from None

@@ -27,7 +27,7 @@ class Metadata:
         self._tables: dict[str, tuple[float, tables.Table]] = {}
         self._definitions: dict[str, tuple[float, tables.Definition]] = {}
         self._options: dict[tuple[str, str], tuple[float, Mapping[str, Mapping[str, str]]]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: dict[tuple[str, ...], asyncio.Lock] = {}
 
     def forget(self, entity: str) -> None:
         """Drop what is known about a table."""
@@ -45,8 +45,14 @@ class Metadata:
 
     async def definition(self, entity: str) -> tables.Definition:
         """Return what a table is called; raises Rejected `unknown_entity`."""
-        if (known := self._fresh(self._definitions.get(entity))) is not None:
+        async with self._once("definition", entity):
+            known = self._fresh(self._definitions.get(entity))
+            if known is None:
+                known = await self._read_definition(entity)
+                self._definitions[entity] = (self._monotonic(), known)
             return known
+
+    async def _read_definition(self, entity: str) -> tables.Definition:
         try:
             body = await self._get_json(tables.definition_url(entity))
         except Rejected as error:  # the request names nothing but the table
@@ -55,13 +61,11 @@ class Metadata:
             raise _of_entity(error, entity) from error.__cause__
         except ValueError as problem:  # a name that can't be one
             raise Rejected(f"{SYSTEM}.unknown_entity", str(problem), system=SYSTEM, entity=entity) from None
-        found = _parsed(tables.read_definition, body, entity)
-        self._definitions[entity] = (self._monotonic(), found)
-        return found
+        return _parsed(tables.read_definition, body, entity)
 
     async def table(self, entity: str, columns: Collection[str]) -> tables.Table:
         """Return a table that knows the named columns (or knows that it lacks them) and those that every row carries."""
-        async with self._locks.setdefault(entity, asyncio.Lock()):
+        async with self._once("table", entity):
             table = self._fresh(self._tables.get(entity))
             if table is not None and table.absent - {*MERGE_COLUMNS} and self._monotonic() - self._tables[entity][0] > _MISSING_LIFETIME:
                 table = None  # somebody may have made the missing column meanwhile
@@ -79,7 +83,9 @@ class Metadata:
     async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
         """Return the columns as the core knows them, with the choices of those in `options`."""
         table = await self.table(entity, {*columns, *options})
-        labels = {name: await self._labels(entity, table.attributes[name]) for name in options if name in table.attributes}
+        chosen = [name for name in options if name in table.attributes]
+        found_labels = await asyncio.gather(*(self._labels(entity, table.attributes[name]) for name in chosen))
+        labels = dict(zip(chosen, found_labels, strict=True))
         asked = dict.fromkeys([*columns, *options])
         found: dict[str, Column] = {
             name: replace(table.attributes[name].column, options=labels.get(name, {})) for name in asked if name in table.attributes
@@ -99,11 +105,16 @@ class Metadata:
         if not tables.has_options(attribute):
             return {}
         key = (entity, attribute.kind)
-        by_column = self._fresh(self._options.get(key))
-        if by_column is None:
-            by_column = _parsed(tables.read_options, await self._fetch(tables.options_url(entity, attribute.kind), entity), entity)
-            self._options[key] = (self._monotonic(), by_column)
-        return by_column.get(attribute.logical, {})
+        async with self._once("options", *key):
+            by_column = self._fresh(self._options.get(key))
+            if by_column is None:
+                by_column = _parsed(tables.read_options, await self._fetch(tables.options_url(entity, attribute.kind), entity), entity)
+                self._options[key] = (self._monotonic(), by_column)
+            return by_column.get(attribute.logical, {})
+
+    def _once(self, *asked: str) -> asyncio.Lock:
+        """Return the lock under which something is asked, so that batches that start together ask once."""
+        return self._locks.setdefault(asked, asyncio.Lock())
 
     async def _fetch(self, url: str, entity: str) -> Any:
         try:

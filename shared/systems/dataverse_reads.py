@@ -14,7 +14,7 @@ from shared.systems.dataverse_service import Service, bad_answer, for_record, me
 from shared.systems.dataverse_tables import Table
 
 _T = TypeVar("_T")
-_LONGEST_KEYS = 12_000
+_LONGEST_KEYS = 24_000
 _KEYS_A_QUERY = 100
 _HITS_A_KEY = 50
 

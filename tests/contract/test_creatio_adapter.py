@@ -1,5 +1,7 @@
 """The Creatio adapter against the stand-in: reading, finding, writing, describing (design laws 5, 8, 13; creatio.md 9)."""
 
+import asyncio
+import time
 import uuid
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -187,6 +189,19 @@ async def test_hard_coding_lookup_values(site: Site) -> None:
     await site.reset_counts()
     await adapter.describe("Account", ["TypeId"], ["TypeId"])
     assert (await site.counts())["total"] == 0
+
+
+async def test_value_lists_are_read_side_by_side(site: Site) -> None:
+    """A new process waits for one list's time, not for all of them; batches that start together ask for each list once."""
+    lists = ["TypeId", "IndustryId", "OwnershipId", "AccountCategoryId", "CountryId"]
+    adapter = site.creatio()
+    await adapter.describe("Account", lists, ())
+    await site.reset_counts()
+    await site.chaos({"kind": "delay", "seconds": 0.4, "method": "GET"})
+    begun = time.monotonic()
+    await asyncio.gather(*(adapter.describe("Account", lists, lists) for _ in range(5)))
+    assert time.monotonic() - begun < 3 * 0.4
+    assert (await site.counts())["total"] == len(lists)
 
 
 async def test_owners_are_contacts_with_e_mails(site: Site) -> None:

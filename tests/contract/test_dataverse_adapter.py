@@ -1,5 +1,6 @@
 """Prove that the Dataverse adapter and the stand-in, each written from the reference alone, understand each other (laws 4 to 11)."""
 
+import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator
@@ -154,6 +155,23 @@ async def test_a_reply_lost_after_the_commit_is_no_second_write(org):
     counts = await org.control.requests()
     assert counts["writes"] == 1
     assert (await adapter.read("account", [key], ["name"]))[key].values == {"name": "A"}
+
+
+async def test_batches_that_start_together_ask_once_for_what_they_share(org):
+    """The first batches of a new process wait for one another's question instead of asking it again."""
+    adapter = org.dataverse()
+    options = ("customertypecode", "industrycode", "statecode")
+
+    async def begin():
+        await asyncio.gather(adapter.describe("account", ("name", "ownerid", *options), options), adapter.users(), adapter.identity())
+        return await one(adapter, CREATE, new_id(), {"name": "A", "ownerid": None})
+
+    assert all(result.error is None for result in await asyncio.gather(*(begin() for _ in range(6))))
+    asked = {name: number for name, number in (await org.control.requests())["by"].items() if name.startswith("GET")}
+    kinds = ("PicklistAttributeMetadata", "StateAttributeMetadata")
+    often = {name: number for name, number in asked.items() if number > 1 and "EntityDefinitions" not in name}
+    assert not often, often
+    assert sum(number for name, number in asked.items() if "EntityDefinitions" in name) <= 3 + len(kinds) + 1
 
 
 @pytest.mark.parametrize(
