@@ -3,10 +3,10 @@
     python -m sandbox bench                  everything; some minutes
     python -m sandbox bench --quick          few records; nothing is written
     python -m sandbox bench --only core      one part; nothing is written (core, costs, loads, race, start-up, profile)
+    python -m sandbox bench --large          the bulk loads of many records alone, most of an hour; written to bench/LOADS.md
 
 BENCH_RECORDS and BENCH_RUNS, or --records and --runs, say how many records each tool loads and how often; BENCH_MANY is the larger
-number for memory. BENCH_LOADS names the bulk loads between the stand-ins, as `records:ledger:side` with commas; 200000:azurite:creatio
-takes the better part of an hour on two cores.
+number for memory. BENCH_LOADS names the bulk loads between the stand-ins, as `records:ledger:side` with commas.
 """
 
 import argparse
@@ -24,10 +24,12 @@ from bench.profiles import load_profile, plain
 from bench.race import Entry, Server, prepare, race, say, static_server
 
 RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
+LOADS: Final = RESULTS.parent / "LOADS.md"
 LEAST_RUNS: Final = 3
 LATENCY: Final = 0.2
 _WARM_UP: Final = 200
 _LOADS: Final = "5000:azurite:creatio,5000:azurite:dynamics,20000:file:creatio"
+_LARGE: Final = "200000:azurite:creatio,1000000:file:creatio"
 _SERIAL_RECORDS: Final = 50
 """One record a request and 200 ms for each: few records tell as much as many."""
 
@@ -43,6 +45,7 @@ class Options:
     loads: tuple[str, ...] = ()
     quick: bool = False
     only: str = ""
+    large: bool = False
 
 
 def options(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
@@ -52,13 +55,14 @@ def options(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
     parser.add_argument("--only", choices=sorted(PARTS), default="", help="one part only, nothing is written")
     parser.add_argument("--records", type=int, help="records that each tool loads (BENCH_RECORDS)")
     parser.add_argument("--runs", type=int, help=f"runs of each tool, at least {LEAST_RUNS} (BENCH_RUNS)")
+    parser.add_argument("--large", action="store_true", help="the bulk loads of many records alone, written to bench/LOADS.md")
     given = parser.parse_args(arguments)
     records = given.records or int(environ.get("BENCH_RECORDS") or (1_000 if given.quick else 10_000))
     runs = max(given.runs or int(environ.get("BENCH_RUNS") or LEAST_RUNS), LEAST_RUNS)
     many = int(environ.get("BENCH_MANY") or 5 * records)
-    loads = environ.get("BENCH_LOADS") or ("500:file:creatio" if given.quick else _LOADS)
+    loads = environ.get("BENCH_LOADS") or ("500:file:creatio" if given.quick else _LARGE if given.large else _LOADS)
     late = min(records, 500 if given.quick else 2_000)
-    return Options(records, late, many, runs, tuple(loads.split(",")), given.quick, given.only)
+    return Options(records, late, many, runs, tuple(loads.split(",")), given.quick, given.only, given.large)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Part:
 def main(arguments: Sequence[str]) -> int:
     """Measure what the arguments say and show it."""
     wanted = options(arguments, os.environ)
+    if wanted.large:
+        return _large(wanted)
     heading = report.heading(wanted.runs)
     parts = [PARTS[name](wanted) for name in ([wanted.only] if wanted.only else PARTS)]
     found = [budget for part in parts for budget in part.budgets]
@@ -79,6 +85,18 @@ def main(arguments: Sequence[str]) -> int:
     print(text.rstrip())
     if not wanted.quick and not wanted.only:
         RESULTS.write_text(text.rstrip() + "\n", encoding="utf-8")
+    return 0
+
+
+def _large(wanted: Options) -> int:
+    """Measure each load of many records once, and write the page anew after each: the next one takes long."""
+    heading, loads = report.heading(1), []
+    for asked in wanted.loads:
+        say(f"A bulk load: {asked} ...")
+        loads.append(bulk_load.in_own_process(*asked.split(":")))
+        text = "\n".join([*heading, *bulk_load.section(loads)]).rstrip() + "\n"
+        LOADS.write_text(text, encoding="utf-8")
+        print(text, flush=True)
     return 0
 
 

@@ -143,6 +143,7 @@ def test_flags_win_over_settings_and_runs_are_never_fewer_than_three() -> None:
     usual = run.options([], {}).loads
     assert "5000:azurite:creatio" in usual
     assert run.options([], {"BENCH_LOADS": "7:file:dynamics"}).loads == ("7:file:dynamics",)
+    assert run.options(["--large"], {}).loads == ("200000:azurite:creatio", "1000000:file:creatio")
     assert run.options([], {"BENCH_RECORDS": "2000", "BENCH_RUNS": "5"}) == run.Options(2_000, 2_000, 10_000, 5, usual)
     assert run.options(["--records", "500", "--runs", "1"], {"BENCH_RECORDS": "2000"}) == run.Options(500, 500, 2_500, 3, usual)
     assert run.options(["--quick", "--only", "race"], {}) == run.Options(
