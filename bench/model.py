@@ -40,8 +40,9 @@ def model_section() -> list[str]:
         "",
         *predicted,
         "",
-        "More in bench/SCALE.md; `python -m bench.model_check` holds it against the app.",
+        "More in bench/SCALE.md.",
         *stale,
+        "",
     ]
 
 
@@ -58,8 +59,8 @@ def page_of(terms: Assumptions) -> list[str]:
             "Written by `python -m bench.model`; nothing on this page was measured. A simulation of instances, slots, limits and queue "
             "follows the code step by step. Its counts follow from batch sizes; its times rest on the numbers at the end, of which those "
             "marked as assumed are guesses about systems that were never met. `python -m bench.model_check` holds the model against the "
-            "real app, as far as that can be run on one machine. Its last run, at 1.5 s a request, found requests within 6 %, but two of "
-            "three times 44 % and 45 % shorter than predicted: the times are not to be relied on yet."
+            "real app, as far as that can be run on one machine (bench/RESULTS.md). Loads are those of the schedule, in batches of ids; a "
+            "bulk run, which reads whole pages and creates by CreateMultiple, asks less of both systems."
         ),
         "",
         f"{_MARK}{made_from()}.",

@@ -365,20 +365,20 @@ class Simulation:
     def _served(self, step: Request) -> Generator[float | Gate, None, float]:
         """Have one request served; return its Retry-After when it was refused."""
         terms = self._terms
-        self._result.requests[step.system] += 1
+        self._result.requests[step.system] += step.number
         seconds = step.seconds * (1 + terms.spread * (2 * self._random.random() - 1))
         if step.system == CREATIO:
             if terms.creatio_daily and self._result.requests[CREATIO] > terms.creatio_daily * (1 + self._clock.now // _DAY):
                 return _DAY - self._clock.now % _DAY
             self._spent["creatio"] += seconds
-            yield terms.creatio_latency + seconds
+            yield step.rounds * terms.creatio_latency + seconds
             return 0.0
         window = self._windows[self._turn % len(self._windows)]
         self._turn += 1
         if wait := window.enter(seconds):
             return wait
         self._spent["dataverse"] += seconds
-        yield terms.dataverse_latency + seconds
+        yield step.rounds * terms.dataverse_latency + seconds
         window.leave()
         return 0.0
 

@@ -131,9 +131,9 @@ class Assumptions:
     function_timeout: float = _given(600.0, "host.json")
     instance_memory: int = _given(2_048, "azure.md 4.2, MB")
     cold_creatio: int = _given(10, "bench/model_check.py: metadata, eight lists and users, once a process")
-    cold_dataverse: int = _given(4, "bench/model_check.py: three definitions and users, once a process")
-    cold_again: int = _given(3, "bench/model_check.py: what each further batch that a new process starts with asks once more")
-    cold_poll: int = _given(5, "bench/model_check.py: who we are, twice, and three definitions, at the first poll of a process")
+    cold_rounds: int = _given(4, "bench/model_check.py: metadata, the lists in two rounds, users")
+    cold_dataverse: int = _given(4, "bench/model_check.py: two kinds of options, users and their definition, once a process")
+    cold_poll: int = _given(4, "bench/model_check.py: three definitions and the feed, beside who we are, at the first poll of a process")
 
     def slots(self, system: str, *, bulk: bool) -> int:
         """Return how many batches may work on a system at one time."""

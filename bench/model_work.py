@@ -13,10 +13,15 @@ BINDINGS, RESERVATIONS, BATCHES, STATE, SLOTS = "bindings", "reservations", "bat
 
 @dataclass(frozen=True)
 class Request:
-    """One request to a system: `seconds` are the server's own."""
+    """Requests to a system, so many in so many rounds of some side by side; `seconds` are the server's own for a round.
+
+    Without a number a batch waits for what another one asked; without rounds nobody waits for what is asked beside other things.
+    """
 
     system: str
     seconds: float
+    number: int = 1
+    rounds: int = 1
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,12 @@ def postponing() -> list[Step]:
 
 
 def cold(terms: Assumptions, *, first: bool) -> list[Step]:
-    """Return what a process asks before its first batches: Creatio's metadata once, Dataverse's in part by each of them."""
-    asked = [Request(CREATIO, 0.0)] * (terms.cold_creatio if first else 0)
-    return [*asked, *[Request(DATAVERSE, 0.0)] * (terms.cold_dataverse if first else terms.cold_again)]
+    """Return what a process asks before its first batches: the first of them asks, the others wait with it.
+
+    Dataverse answers beside Creatio, whose rounds are more; only the users' definition is asked for later, before the first write.
+    """
+    creatio, dataverse = (terms.cold_creatio, terms.cold_dataverse) if first else (0, 0)
+    return [Request(CREATIO, 0.0, creatio, terms.cold_rounds), Request(DATAVERSE, 0.0, dataverse)]
 
 
 def cold_poll(terms: Assumptions) -> tuple[list[Step], list[Step]]:
@@ -177,7 +185,7 @@ def _sum(asked: list[Step], messages: int) -> Demand:
     for step in asked:
         match step:
             case Request():
-                requests[step.system] += 1
+                requests[step.system] += step.number
                 seconds[step.system] += step.seconds
             case Rows():
                 operations[step.partition] += step.operations

@@ -26,8 +26,8 @@ _BUSY_WORDS: Final = (
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
 
-def heading(runs: int) -> list[str]:
-    """Say when and on what it was measured."""
+def heading(runs: int, command: str = "make bench") -> list[str]:
+    """Say by which command, when and on what it was measured."""
     facts = {
         "Date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "Commit": _commit(),
@@ -38,7 +38,7 @@ def heading(runs: int) -> list[str]:
     }
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > _BUSY:
         facts["Mind"] = _BUSY_WORDS
-    intro = "Written by `make bench`. Every figure was measured in that run; budgets are those of the design, section 10."
+    intro = f"Written by `{command}`. Every figure was measured in that run; budgets are those of the design, section 10."
     return ["# Measured speed and cost", "", intro, "", "## Machine", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
 
 

@@ -2,7 +2,7 @@
 
     python -m sandbox bench                  everything; some minutes
     python -m sandbox bench --quick          few records; nothing is written
-    python -m sandbox bench --only core      one part; nothing is written (core, costs, loads, race, start-up, profile)
+    python -m sandbox bench --only core      one part; nothing is written (core, costs, loads, race, scale, start-up, profile)
     python -m sandbox bench --large          the bulk loads of many records alone, most of an hour; written to bench/LOADS.md
 
 BENCH_RECORDS and BENCH_RUNS, or --records and --runs, say how many records each tool loads and how often; BENCH_MANY is the larger
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import budgets, bulk_load, core_speed, report, sandbox_cost, start_up
+from bench import budgets, bulk_load, core_speed, model, model_check, report, sandbox_cost, start_up
 from bench.budgets import Budget
 from bench.competitors import ALL, PEERS, SERIAL_ONE, TANDEM_WEIGHED, Competitor
 from bench.profiles import load_profile, plain
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _large(wanted: Options) -> int:
     """Measure each load of many records once, and write the page anew after each: the next one takes long."""
-    heading, loads = report.heading(1), []
+    heading, loads = report.heading(1, "python -m sandbox bench --large"), []
     for asked in wanted.loads:
         say(f"A bulk load: {asked} ...")
         loads.append(bulk_load.in_own_process(*asked.split(":")))
@@ -115,7 +115,7 @@ def _costs(wanted: Options) -> Part:
 def _loads(wanted: Options) -> Part:
     say("Bulk loads between the stand-ins ...")
     loads = [bulk_load.in_own_process(*asked.split(":")) for asked in wanted.loads]
-    return Part([], bulk_load.section(loads))
+    return Part([], [*bulk_load.section(loads), "Loads of 200,000 and 1,000,000 records: bench/LOADS.md.", ""])
 
 
 def _race(wanted: Options) -> Part:
@@ -151,6 +151,12 @@ def _late(server: Server, competitors: Sequence[Competitor], wanted: Options) ->
     return [*quick, *race(server, [SERIAL_ONE], _SERIAL_RECORDS, wanted.runs, LATENCY)]
 
 
+def _scale(wanted: Options) -> Part:
+    say("The model of scale, held against the app ...")
+    checked = [] if wanted.quick else model_check.check_section(wanted.runs)
+    return Part([], [*model.model_section(), *checked])
+
+
 def _start_up(_wanted: Options) -> Part:
     say("Start-up ...")
     return Part([], report.start_up_section([start_up.measure(stage) for stage in start_up.STAGES]))
@@ -169,6 +175,7 @@ PARTS: Final[dict[str, Callable[[Options], Part]]] = {
     "core": _core,
     "loads": _loads,
     "race": _race,
+    "scale": _scale,
     "start-up": _start_up,
     "profile": _profile,
 }

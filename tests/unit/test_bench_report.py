@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import budgets, environments, report, run
+from bench import budgets, bulk_load, environments, report, run
 from bench.competitors import ALL, DLT, PEERS, SERIAL, SERIAL_100, SERIAL_ONE, TANDEM, TANDEM_BARE, TANDEM_BULK, TANDEM_WEIGHED, Competitor
 from bench.core_speed import Speed
 from bench.environments import ROOT
@@ -15,6 +15,7 @@ from bench.profiles import plain
 from bench.race import Entry, Lap
 from bench.sandbox_cost import Cost
 from bench.start_up import Package, StartUp, costliest
+from shared.core.records import Side
 
 NO_COST = Cost("", 1_000, 1.0, 1, 1, 0, 0, 1_000, 1_000, 10)
 IMPORTS = """\
@@ -160,6 +161,22 @@ def test_only_a_whole_run_is_written_down(arguments: list[str], monkeypatch: pyt
     assert (tmp_path / "RESULTS.md").exists() is (arguments == [])
     if not arguments:
         assert "| a | 1 | 2 | kept |\n\n## The core alone\n" in (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+
+
+def test_large_loads_are_written_one_by_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was measured stays when the next load, which takes most of an hour, fails."""
+    monkeypatch.setattr(run, "LOADS", tmp_path / "LOADS.md")
+
+    def measured(records: str, ledger: str, side: str) -> bulk_load.Loaded:
+        if ledger == "file":
+            raise OSError("no room left")
+        memory, requests = (1.0, 2.0, 3.0), {"creatio": 1, "dataverse": 2}
+        return bulk_load.Loaded(int(records), ledger, Side(side), 10.0, {}, requests, 4, 5, memory, 6.0)
+
+    monkeypatch.setattr(bulk_load, "in_own_process", measured)
+    with pytest.raises(OSError, match="no room"):
+        run.main(["--large"])
+    assert "| 200,000 | creatio | azurite | 10 | 20,000 |" in (tmp_path / "LOADS.md").read_text(encoding="utf-8")
 
 
 def test_every_tool_says_what_is_fair_and_what_is_not() -> None:
