@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping as MappingOf
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -161,6 +162,17 @@ class PhoneRow(_Row):
     rule: Literal["phone"]
 
 
+class LineRow(_Row):
+    """One line of a document as a field of it: made for each line met, never written in a file."""
+
+    rule: Literal["line"] = "line"
+
+    @cached_property
+    def key(self) -> str:
+        """Return the line's name, the same on both sides."""
+        return self.columns(Side.CREATIO)[0]
+
+
 def rule_of(row: Any) -> str:
     """Return the name of a row's rule; without one it is `copy`."""
     return str(row.get("rule", "copy") if isinstance(row, dict) else getattr(row, "rule", "copy"))
@@ -217,6 +229,41 @@ class Inactive(_Strict):
     dynamics: dict[str, Plain] = Field(default_factory=dict)
 
 
+class LinesEnd(_Strict):
+    """The entity of a document's lines on one side, and its lookup to the document."""
+
+    entity: str = Field(pattern=r"^[A-Za-z_]\w*$")
+    parent: str = Field(pattern=r"^[A-Za-z_]\w*$")
+
+
+class Lines(_Strict):
+    """The lines of a document. Header and lines are one unit, and lines go from Creatio to Dynamics."""
+
+    creatio: LinesEnd
+    dynamics: LinesEnd
+    fields: tuple[Row, ...] = Field(min_length=1)
+
+    def end(self, side: Side) -> LinesEnd:
+        """Return the entity of one side."""
+        return self.creatio if side is Side.CREATIO else self.dynamics
+
+    def columns(self, side: Side) -> tuple[str, ...]:
+        """Return the columns of the lines' rows on one side, each once."""
+        return tuple(dict.fromkeys(column for row in self.fields for column in row.columns(side)))
+
+    def option_columns(self, side: Side) -> tuple[str, ...]:
+        """Return the columns whose live options a choice row needs."""
+        return tuple(dict.fromkeys(row.columns(side)[0] for row in self.fields if isinstance(row, ChoiceRow)))
+
+
+class Total(_Strict):
+    """An amount that both sides work out by themselves and that must be the same after a write."""
+
+    creatio: str
+    dynamics: str
+    tolerance: Decimal = Field(default=Decimal("0.01"), ge=0, description="How far rounding may part them.")
+
+
 class Mapping(_Strict):
     """One flow: one object in both systems."""
 
@@ -237,6 +284,8 @@ class Mapping(_Strict):
     match: tuple[tuple[str, ...], ...] = Field(description="Keys in order, as Creatio columns; a key with an empty part is skipped.")
     when: tuple[Condition, ...] = ()
     fields: tuple[Row, ...] = Field(min_length=1)
+    lines: Lines | None = Field(default=None, description="The lines of a document, from Creatio to Dynamics.")
+    totals: tuple[Total, ...] = Field(default=(), description="Amounts that are compared after a write.")
 
     def entity(self, side: Side) -> str:
         """Return the entity of one side."""
@@ -264,7 +313,8 @@ class Mapping(_Strict):
         """Return every column the flow reads or writes on a side, each once."""
         read = [column for row in self.fields for column in row.columns(side)]
         ways = {Side.CREATIO: ">", Side.DYNAMICS: "<"}
-        return tuple(dict.fromkeys([*read, *(c.column for c in self.when if c.way == ways[side])]))
+        totals = [total.creatio if side is Side.CREATIO else total.dynamics for total in self.totals]
+        return tuple(dict.fromkeys([*read, *(c.column for c in self.when if c.way == ways[side]), *totals]))
 
     def option_columns(self, side: Side) -> tuple[str, ...]:
         """Return the columns whose live options a choice row or a condition needs."""
@@ -280,7 +330,7 @@ class Mapping(_Strict):
 
 AnyRow: TypeAlias = (
     CopyRow | ChoiceRow | ReferenceRow | ConstantRow | SourceIdRow | JoinRow | SplitNameRow
-    | DateRow | DatetimeRow | MoneyRow | IntegerRow | BooleanRow | PhoneRow
+    | DateRow | DatetimeRow | MoneyRow | IntegerRow | BooleanRow | PhoneRow | LineRow
 )  # fmt: skip
 
 
@@ -311,6 +361,14 @@ class MappingSet(BaseModel):
         text = json.dumps([RULE_VERSION, body], sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
+    def line_hash(self, flow: str) -> str:
+        """Return the hash of what changes the values of a flow's lines, "" for a flow without any."""
+        lines = self.flows[flow].lines
+        if lines is None:
+            return ""
+        text = "\n".join([lines.dynamics.entity, *(f"{row.key} {self.row_hash(row)}" for row in lines.fields)])
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
     @cached_property
     def row_hashes(self) -> dict[str, dict[str, str]]:
         """Return the row hashes by flow and row key, worked out once: each batch needs those of its flow."""
@@ -319,6 +377,7 @@ class MappingSet(BaseModel):
     def flow_hash(self, flow: str) -> str:
         """Return the hash of what changes any value of a flow: under another one its records may need alignment (law 2)."""
         rows = sorted(f"{row.key} {row.way} {self.row_hash(row)}" for row in self.flows[flow].fields)
+        rows += [self.line_hash(flow)] if self.flows[flow].lines else []
         return hashlib.blake2b("\n".join(rows).encode(), digest_size=6).hexdigest()
 
 

@@ -17,6 +17,7 @@ from shared.core.mapping import (
     ChoiceRow,
     ConstantRow,
     JoinRow,
+    Lines,
     Mapping,
     MappingSet,
     Pair,
@@ -60,7 +61,7 @@ def _waits_for_nobody(running: MappingOf[str, Mapping]) -> Iterable[str]:
     for name, mapping in running.items():
         yield from (
             f"{name}: {row.key} waits for records of {row.flow}, which is not enabled: enable it too, or let the row `skip`"
-            for row in mapping.fields
+            for row in (*mapping.fields, *(mapping.lines.fields if mapping.lines else ()))
             if isinstance(row, ReferenceRow) and row.flow is not None and row.flow not in running and row.if_missing == "wait"
         )
 
@@ -134,6 +135,8 @@ def _problems(mapping: Mapping, flows: MappingOf[str, Mapping], lists: ValueList
         written = [column for row in mapping.fields if row.writes(side) for column in row.columns(side)]
         yield from (f"two rows write {side.value} {column!r}; one column, one row" for column in sorted(_doubles(written)))
     yield from _inactive_problems(mapping)
+    if mapping.lines is not None:
+        yield from _lines_problems(mapping, mapping.lines, flows, lists)
     yield from (
         f"when: {condition.column}: give either any_of or none_of, with at least one value"
         for condition in mapping.when
@@ -141,6 +144,21 @@ def _problems(mapping: Mapping, flows: MappingOf[str, Mapping], lists: ValueList
     )
     keys = [row.key for row in mapping.fields]
     yield from (f"two rows are the same: {key}" for key in sorted(_doubles(keys)))
+
+
+def _lines_problems(mapping: Mapping, lines: Lines, flows: MappingOf[str, Mapping], lists: ValueLists) -> Iterable[str]:
+    """Yield what is wrong with the rows of a document's lines: they go one way, and each has one column a side."""
+    if mapping.create not in ("to_dynamics", "none"):
+        yield f"lines: got create {mapping.create!r}, allowed to_dynamics, none: lines go from Creatio to Dynamics only"
+    for number, row in enumerate(lines.fields, 1):
+        place = f"lines: row {number} ({row.key})"
+        yield from (f"{place}: {problem}" for problem in _row_problems(row, mapping, flows, lists))
+        if row.way != ">":
+            yield f"{place}: way: got {row.way!r}, allowed '>'"
+        if any(row.is_joined(side) for side in Side) or isinstance(row, (JoinRow, SplitNameRow, SourceIdRow)):
+            yield f"{place}: rule {row.rule!r}: got a rule of several columns or ids, allowed rules of one column a side"
+    written = [column for row in lines.fields for column in row.columns(Side.DYNAMICS)]
+    yield from (f"lines: two rows write dynamics {column!r}; one column, one row" for column in sorted(_doubles(written)))
 
 
 def _inactive_problems(mapping: Mapping) -> Iterable[str]:
@@ -159,7 +177,11 @@ def _inactive_problems(mapping: Mapping) -> Iterable[str]:
 def _wait_cycles(flows: MappingOf[str, Mapping]) -> Iterable[str]:
     """Yield the circles of flows whose records wait for each other: none of them would ever begin (law 9)."""
     waits = {
-        name: {row.flow for row in mapping.fields if isinstance(row, ReferenceRow) and row.if_missing == "wait" and row.flow in flows}
+        name: {
+            row.flow
+            for row in (*mapping.fields, *(mapping.lines.fields if mapping.lines else ()))
+            if isinstance(row, ReferenceRow) and row.if_missing == "wait" and row.flow in flows
+        }
         for name, mapping in flows.items()
     }
     told: set[frozenset[str]] = set()

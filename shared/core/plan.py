@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.fingerprint import Keyring, RecordPrinter, framed_name
-from shared.core.mapping import AnyRow, Mapping, MappingSet, ReferenceRow
+from shared.core.mapping import AnyRow, LineRow, Mapping, MappingSet, ReferenceRow
 from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended, joined_hash, tally
 from shared.core.records import SIDES, Row, Side, Stamp, Value
-from shared.core.rules import Context, Converted, conversion, same
+from shared.core.rules import Context, Converted, conversion, line_conversion, same
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,16 @@ class Desk:
     """The present moment, by which the writes of the last hour are counted (law 14)."""
     away: MappingOf[str, str] = field(default_factory=dict)
     """By row key, since when a row is new because one of its columns was away for a while: it may have come back empty."""
+    line_context: Context | None = None
+    """The live entities of a document's lines."""
+    line_keys: tuple[str, ...] = ()
+    """The lines of the one document that this desk is for, as names of rows (`core.document`)."""
 
     @cached_property
     def rows(self) -> list[AnyRow]:
-        """Return the rows that can be synced."""
-        return [row for row in self.mapping.fields if row.key not in self.dropped]
+        """Return the rows that can be synced; those of a document's lines come last."""
+        lines = [LineRow(creatio=key, way=">", dynamics=key) for key in self.line_keys]
+        return [*(row for row in self.mapping.fields if row.key not in self.dropped), *lines]
 
     def columns(self, side: Side) -> list[str]:
         """Return the columns to read on a side: those of the mapping that the live system has."""
@@ -49,7 +54,22 @@ class Desk:
     @cached_property
     def lanes(self) -> tuple["Lane", ...]:
         """Return the rows with what the plan of every record asks of them, worked out once."""
-        return tuple(Lane.of(row, self.hashes[row.key], self.mapping.owner_of(row), self.context) for row in self.rows)
+        lanes = (Lane.of(row, self.hashes[row.key], self.mapping.owner_of(row), self.context) for row in self._plain)
+        return (*lanes, *self._line_lanes())
+
+    @property
+    def _plain(self) -> list[AnyRow]:
+        return [row for row in self.rows if not isinstance(row, LineRow)]
+
+    def _line_lanes(self) -> Iterator["Lane"]:
+        lines = self.mapping.lines
+        if not self.line_keys or lines is None or self.line_context is None:
+            return
+        turn = line_conversion(lines, replace(self.line_context, references=self.context.references))
+        line_hash = self.mappings.line_hash(self.mapping.flow)
+        for row in self.rows:
+            if isinstance(row, LineRow):
+                yield Lane(row, row.key, line_hash, Side.CREATIO.value, turn, None)
 
     @cached_property
     def links(self) -> "Desk":
@@ -160,6 +180,9 @@ def columns_of(rows: Collection[AnyRow], fields: MappingOf[str, Value], side: Si
     by_key = {row.key: row for row in rows}
     columns: dict[str, Value] = {}
     for key, value in fields.items():
+        if isinstance(by_key[key], LineRow):  # its column holds the whole line
+            columns[key] = value
+            continue
         parts = value if isinstance(value, tuple) else (value,)
         columns.update(zip(by_key[key].columns(side), parts, strict=True))
     return columns

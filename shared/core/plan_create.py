@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shared.core.binding import FieldState
-from shared.core.mapping import ReferenceRow
+from shared.core.mapping import AnyRow, LineRow, ReferenceRow
 from shared.core.merge import Action, FieldDecision
 from shared.core.plan import Desk, Printers, columns_of
 from shared.core.records import Row, Side, Value, is_empty
@@ -26,13 +26,17 @@ class CreatePlan:
 
     @property
     def blocked(self) -> bool:
-        """Tell whether the record can't be created: a required field has a problem."""
-        return any(problem.row.required for problem in self.problems)
+        """Tell whether the record can't be created: a required field, or a line, has a problem."""
+        return any(problem.row.required or isinstance(problem.row, LineRow) for problem in self.problems)
 
     @property
     def must_wait(self) -> bool:
-        """Tell whether a reference says that the record waits for another."""
-        return any(isinstance(wait.row, ReferenceRow) and wait.row.if_missing == "wait" for wait in self.waits)
+        """Tell whether a reference says that the record waits for another; one of a line always does."""
+        return any(isinstance(row, LineRow) or (isinstance(row, ReferenceRow) and row.if_missing == "wait") for row in self._waiting)
+
+    @property
+    def _waiting(self) -> list[AnyRow]:
+        return [wait.row for wait in self.waits]
 
 
 def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at: datetime, left_out: Collection[str] = ()) -> CreatePlan:

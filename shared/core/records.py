@@ -111,6 +111,21 @@ class Row:
     """The id of the record into which this one was merged, "" when it was not (law 10)."""
     elsewhere: frozenset[str] = frozenset()
     """Columns that mean lookups to one table and lead to another here: they read as empty, and no write may fill them."""
+    lines: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    """The lines of a document by their ids, values by column; of an entity without lines always empty."""
+
+
+LINE_VERSION = "@version"
+"""Stands among a line's values for the version that its system gave it, where it gives one: no column has such a name."""
+
+
+@dataclass(frozen=True)
+class LinesOf:
+    """Where the lines of a document stand: their entity, the lookup to the document, and the columns to read."""
+
+    entity: str
+    parent: str
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -144,12 +159,17 @@ class WriteKind(StrEnum):
 
 @dataclass(frozen=True)
 class Write:
-    """One write to one record: normalised values by column; `seen` is the row that the plan was made from."""
+    """One write to one record: normalised values by column; `seen` is the row that the plan was made from.
+
+    `lines` holds lines to write with it by their ids, values by column, None for one to delete. Record and lines are one unit: all of it
+    is written, or nothing.
+    """
 
     kind: WriteKind
     id: str
     values: Mapping[str, Value]
     seen: Row | None = None
+    lines: Mapping[str, Mapping[str, Value] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from shared.core.mapping import (
     DatetimeRow,
     IntegerRow,
     JoinRow,
+    Lines,
     MoneyRow,
     Pair,
     PhoneRow,
@@ -90,6 +91,37 @@ def conversion(row: AnyRow, source: Side, context: Context) -> Callable[[Value, 
     if row.is_joined(target):
         return partial(_convert_joined, row, given, target, columns, context)
     return partial(_convert_single, row, given, target, columns[0], context)
+
+
+def line_conversion(lines: Lines, context: Context) -> Callable[[Value, str], Converted]:
+    """Return what turns one line of Creatio into one of Dynamics; `context` is that of the lines' entities.
+
+    A line is a tuple: True, then its values in the order of `lines.columns`; an absent line is None. The first row that has no value for
+    the other side says what the whole line says: half a line is never written.
+    """
+    source, target = lines.columns(Side.CREATIO), lines.columns(Side.DYNAMICS)
+    turns = [(row, conversion(row, Side.CREATIO, context)) for row in lines.fields]
+
+    def turn(value: Value, _record_id: str) -> Converted:
+        if value is None:
+            return _value(None)
+        assert isinstance(value, tuple)  # noqa: S101 - `core.document` makes lines tuples
+        given: dict[str, Scalar] = dict(zip(source, value[1:], strict=True))
+        made: dict[str, Scalar] = {}
+        for row, one in turns:
+            column = row.columns(Side.CREATIO)
+            converted = one(given[column[0]] if column else None, "")
+            if converted.state is State.KEPT:
+                continue
+            if converted.state is not State.VALUE:
+                return converted
+            if row.required and is_empty(converted.value):
+                return _problem("mapping.required", row.key)
+            assert not isinstance(converted.value, tuple)  # noqa: S101 - a line's row has one column a side
+            made[row.columns(Side.DYNAMICS)[0]] = converted.value
+        return _value((True, *(made.get(name) for name in target)))
+
+    return turn
 
 
 _Given: TypeAlias = Callable[[Value, str, Context], Converted]

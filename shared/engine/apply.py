@@ -9,10 +9,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from shared.core.binding import Binding
+from shared.core.document import LINE, lines_of, parted, pruned, with_lines
 from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
 from shared.core.merge import Action
 from shared.core.plan import RecordPlan, columns_of, intent, recorded, refused, value_on
-from shared.core.records import Row, Side, Write, WriteKind, WriteResult
+from shared.core.records import Row, Side, Value, Write, WriteKind, WriteResult
 from shared.core.rules import same
 from shared.core.work import Outcome
 from shared.engine.jobs import BatchWork, Job, note_of
@@ -108,12 +109,17 @@ class Apply:
         if not wanted:
             return
         system, entity = self._services.system(work.mapping, side), work.mapping.entity(side)
-        writes = [
-            Write(WriteKind.UPDATE, w.plan.rows[side].id, columns_of(w.plan.desk.rows, fields, side), w.plan.rows[side])
-            for w, fields in wanted
-        ]
-        for (writing, _), result in zip(wanted, await system.write(entity, writes), strict=True):
-            writing.results[side] = result
+        writes = [self._update(w.plan, fields, side) for w, fields in wanted]
+        results = await system.write(entity, writes, lines=lines_of(work.mapping, side))
+        for (writing, _), result in zip(wanted, results, strict=True):
+            row = with_lines(work.mapping, side, result.row) if result.row is not None else None
+            writing.results[side] = replace(result, row=row)
+
+    def _update(self, plan: RecordPlan, fields: Mapping[str, Value], side: Side) -> Write:
+        header, lines = parted(columns_of(plan.desk.rows, fields, side), plan.desk.mapping.lines)
+        seen = plan.rows[side]
+        plain = replace(seen, values={name: value for name, value in seen.values.items() if not name.startswith(LINE)})
+        return Write(WriteKind.UPDATE, seen.id, header, plain if plan.desk.mapping.lines else seen, lines)
 
     async def _keep(self, work: BatchWork, ready: list[_Writing]) -> None:
         """Record what was written. A right that is missing stops the flow, but only after the other results were kept."""
@@ -145,7 +151,7 @@ class Apply:
         again = bool(covered) or moved or self._tries_again(writing)
         if again or any(result.error is not None and not isinstance(result.error, Rejected) for result in writing.results.values()):
             binding = self._not_seen(plan, binding, written)
-        binding = replace(binding, note=note_of(job, work.mapping))
+        binding = pruned(replace(binding, note=note_of(job, work.mapping)), {**plan.rows, **written})
         if unanswered and not covered:
             self._unanswered(job, unanswered[0])
         elif again:
@@ -153,6 +159,7 @@ class Apply:
             job.plan = None  # look again: a side moved, or a refused field was taken out
             job.first_outcome = job.first_outcome or self._written_outcome(plan)
         else:
+            job.rows.update(written)
             self._end(job, self._written_outcome(plan) if written else Outcome.REJECTED)
         return binding
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 
 from shared.core.binding import Binding, BindingState
+from shared.core.document import desk_of, lines_of, parted, with_lines
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.plan import Desk
 from shared.core.plan_create import CreatePlan, plan_create
@@ -44,9 +45,14 @@ class Create:
             return
         target = work.side.other
         system, entity = self._services.system(desk.mapping, target), desk.mapping.entity(target)
-        writes = [Write(WriteKind.CREATE, self._target(job), plans[job.id].columns) for job in ready]
-        results = await system.write(entity, writes, bulk=work.batch.kind is RunKind.BULK)
+        writes = [self._write(desk, self._target(job), plans[job.id]) for job in ready]
+        bulk = work.batch.kind is RunKind.BULK
+        results = await system.write(entity, writes, bulk=bulk, lines=lines_of(desk.mapping, target))
         await self._settle(work, desk, list(zip(ready, results, strict=True)), plans)
+
+    def _write(self, desk: Desk, record_id: str, plan: CreatePlan) -> Write:
+        header, lines = parted(plan.columns, desk.mapping.lines)
+        return Write(WriteKind.CREATE, record_id, header, lines=lines)
 
     def _target(self, job: Job) -> str:
         assert job.binding is not None  # noqa: S101 - the intent was saved
@@ -56,7 +62,8 @@ class Create:
         generation = job.binding.generation if job.binding else 1
         new_id = target_id(desk.mapping.flow, job.id, generation)
         now = self._services.clock()
-        plan = plan_create(desk, work.side, job.rows[work.side], new_id, work.batch.run, now, job.left_out)
+        own = desk_of(desk, job.binding, job.rows)
+        plan = plan_create(own, work.side, job.rows[work.side], new_id, work.batch.run, now, job.left_out)
         system = desk.mapping.system(work.side)
         for problem in plan.problems:
             job.errors[problem.row.key] = Rejected(
@@ -113,7 +120,7 @@ class Create:
         for job, result in results:
             if result.row is not None:
                 # A create that answered with an error may have inserted the row all the same (law 6).
-                job.rows[work.side.other] = result.row
+                job.rows[work.side.other] = with_lines(desk.mapping, work.side.other, result.row)
                 job.arrived()
             elif isinstance(result.error, Denied):
                 raise result.error
@@ -128,11 +135,12 @@ class Create:
         """Look once more, then try without the field to blame, or keep the binding as refused."""
         target = work.side.other
         system, entity = self._services.system(desk.mapping, target), desk.mapping.entity(target)
-        there = await system.read(entity, [self._target(job) for job, _ in refused], desk.columns(target))
+        wanted = [self._target(job) for job, _ in refused]
+        there = await system.read(entity, wanted, desk.columns(target), lines=lines_of(desk.mapping, target))
         for job, error in refused:
             found = there.get(self._target(job))
             if isinstance(found, Row):
-                job.rows[target] = found
+                job.rows[target] = with_lines(desk.mapping, target, found)
                 job.arrived()
                 continue
             if found is not None:

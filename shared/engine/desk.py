@@ -8,8 +8,8 @@ from itertools import chain
 
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import Rejected, Stale, TandemError
+from shared.core.mapping import Lines, ReferenceRow
 from shared.core.mapping import Mapping as FlowMapping
-from shared.core.mapping import ReferenceRow
 from shared.core.plan import Desk
 from shared.core.records import Entity, Row, Side
 from shared.core.rules import ENDED, Context
@@ -66,10 +66,12 @@ async def open_desk(
                     f"{system}.unknown_column", missing[0], system=system, entity=mapping.entity(side), field=row.key
                 )
     context = Context(entities, services.mappings.values, {}, users)
+    line_context = replace(context, entities=await _describe_lines(services, mapping, mapping.lines)) if mapping.lines else None
     closed = {Side.DYNAMICS: not settings.to_dynamics, Side.CREATIO: not settings.to_creatio}
     shut = frozenset(side for side in Side if closed[side])
     away = {row.key: pin.value for row in mapping.fields if (pin := (pins or {}).get(away_pin(mapping.flow, row.key)))}
-    return Desk(services.mappings, mapping, context, services.keyring, frozenset(errors), shut, services.clock(), away), errors
+    desk = Desk(services.mappings, mapping, context, services.keyring, frozenset(errors), shut, services.clock(), away, line_context)
+    return desk, errors
 
 
 async def with_references(services: Services, desk: Desk, records: Iterable[Iterable[tuple[str, Side, str]]]) -> Desk:
@@ -102,6 +104,19 @@ async def _heir(services: Services, flow: str, side: Side, binding: Binding) -> 
             return heir.id_on(side.other) if heir else None
         binding = heir
     return None
+
+
+async def _describe_lines(services: Services, mapping: FlowMapping, lines: Lines) -> dict[Side, Entity]:
+    """Describe the lines of both sides; raises Rejected `unknown_column`, for half a line is never written."""
+    asked = (
+        services.system(mapping, side).describe(lines.end(side).entity, lines.columns(side), lines.option_columns(side)) for side in Side
+    )
+    entities = dict(zip(Side, await asyncio.gather(*asked), strict=True))
+    for side, entity in entities.items():
+        if entity.missing:
+            system = mapping.system(side)
+            raise Rejected(f"{system}.unknown_column", entity.missing[0], system=system, entity=entity.name, field=entity.missing[0])
+    return entities
 
 
 async def _describe(services: Services, mapping: FlowMapping, side: Side) -> Entity:

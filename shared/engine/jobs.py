@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from shared.core.binding import Binding, BindingState
+from shared.core.document import LINE, TOTALS
 from shared.core.errors import TandemError
 from shared.core.mapping import Mapping
 from shared.core.merge import Action
@@ -201,7 +202,8 @@ def note_of(job: Job, mapping: Mapping) -> str:
     keys = {row.key for row in mapping.fields}
     held = {decision.row.key for decision in job.plan.of(Action.HELD)} if job.plan else set()
     whole = {""} if held and "f " in job.noted.splitlines() else set()
-    lines = [f"f {key}" for key in sorted({*job.errors, *held, *whole}) if key in keys or not key]
+    told = {key for key in {*job.errors, *held, *whole} if key in keys or not key or key == TOTALS or key.startswith(LINE)}
+    lines = [f"f {key}" for key in sorted(told)]
     return "\n".join(lines + [f"c {key}" for key in sorted(job.conflicts)])
 
 

@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 
 from shared.core.binding import Binding, BoundPage, Seen
 from shared.core.errors import TandemError
-from shared.core.records import ChangePage, Entity, KeyRange, RangeBy, RangePage, Row, Side, Value, Write, WriteResult
+from shared.core.records import ChangePage, Entity, KeyRange, LinesOf, RangeBy, RangePage, Row, Side, Value, Write, WriteResult
 from shared.core.work import (
     AccountThrottle,
     Batch,
@@ -82,14 +82,23 @@ class System(Protocol):
         Raises Stale when the position is worth nothing any more: the range is begun anew then.
         """
 
-    async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
-        """Read records by id, in bulk. An id that the system does not show is absent; a row that can't be understood is an error."""
+    async def read(
+        self, entity: str, ids: Collection[str], columns: Collection[str], *, lines: LinesOf | None = None
+    ) -> Mapping[str, Row | TandemError]:
+        """Read records by id, in bulk, with their lines where asked for. An id that the system does not show is absent.
+
+        A row that can't be understood is an error, and so is a document with a line that can't.
+        """
 
     async def find(self, entity: str, keys: Sequence[Mapping[str, Value]], columns: Collection[str]) -> Sequence[Sequence[Row]]:
         """Find records whose columns equal each key, one list a key; the server's notion of equal, at most 50 hits a key."""
 
-    async def write(self, entity: str, writes: Sequence[Write], *, bulk: bool = False) -> Sequence[WriteResult]:
+    async def write(
+        self, entity: str, writes: Sequence[Write], *, bulk: bool = False, lines: LinesOf | None = None
+    ) -> Sequence[WriteResult]:
         """Write records, whatever batching it takes; one result for each write, in order. Never raises for a single record.
+
+        `lines` says where the lines of documents stand: each document is written whole or not at all, its state last.
 
         `bulk` says that the writes belong to a run over very many records: creates may go by the system's bulk messages (design 6).
         """

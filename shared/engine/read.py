@@ -7,6 +7,7 @@ from datetime import datetime
 
 from shared.core.binding import Binding, BindingState, Seen
 from shared.core.deletes import reopened
+from shared.core.document import lines_of, with_lines
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.plan import Desk
 from shared.core.records import Row, Side
@@ -84,6 +85,8 @@ class Read:
 
     async def _own(self, work: BatchWork, desk: Desk, ids: Sequence[str]) -> Mapping[str, Row | TandemError]:
         """Return records of the batch's side: those of its page that nobody has looked at as they were read there, the others fresh."""
+        if work.mapping.lines is not None:
+            work.fetched.clear()  # a page of a range holds headers only
         own = {record_id: work.fetched.pop(record_id) for record_id in ids if record_id in work.fetched}
         rest = [record_id for record_id in ids if record_id not in own]
         return {**own, **(await self._rows(work, desk, work.side, rest) if rest else {})}
@@ -92,9 +95,9 @@ class Read:
         """Read records of a side; raises Stale when a column is gone that was there when the desk was opened: it is no empty value."""
         system, entity, columns = self._services.system(work.mapping, side), work.mapping.entity(side), desk.columns(side)
         with no_column_gone(system, entity):
-            rows = await system.read(entity, ids, columns)
+            rows = await system.read(entity, ids, columns, lines=lines_of(work.mapping, side))
         check_complete(system, entity, columns, rows.values())
-        return rows
+        return {key: with_lines(work.mapping, side, row) if isinstance(row, Row) else row for key, row in rows.items()}
 
     def _place(self, work: BatchWork, job: Job, own: Row | TandemError | None, twin: Row | TandemError | None, *, any_age: bool) -> None:
         """Give a record its rows, or end it: its row is gone, unreadable, older than what was seen, or someone else's work."""

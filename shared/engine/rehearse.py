@@ -3,6 +3,7 @@
 from collections import Counter
 from functools import partial
 
+from shared.core.document import as_one, desk_of, referred_by_lines
 from shared.core.merge import Action
 from shared.core.plan import Desk, RecordPlan, plan_record, referred
 from shared.core.records import Side
@@ -34,7 +35,8 @@ class Rehearse:
     def _plan(self, work: BatchWork, desk: Desk, job: Job) -> None:
         binding = job.binding
         assert binding is not None  # noqa: S101 - both rows are there, so there is a binding
-        job.plan = job.guarded(lambda: plan_record(desk, binding, job.rows, leading=leading_of(work, job)))
+        own = desk_of(desk, binding, job.rows)
+        job.plan = job.guarded(lambda: as_one(plan_record(own, binding, job.rows, leading=leading_of(work, job))))
 
     async def count(self, work: BatchWork, desk: Desk) -> dict[str, int]:
         """Return what a run over the batch would do, in numbers by what it is, those of fields by side."""
@@ -45,7 +47,7 @@ class Rehearse:
 
 
 def _referred(desk: Desk, job: Job) -> list[tuple[str, Side, str]]:
-    return list(referred(desk, job.binding, job.rows, {}))
+    return [*referred(desk, job.binding, job.rows, {}), *referred_by_lines(desk.mapping, job.rows)]
 
 
 def has_changed(job: Job) -> bool:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from shared.core.binding import BindingState
+from shared.core.document import TOTALS, as_one, desk_of, differences, referred_by_lines, strangers
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.merge import Action
 from shared.core.plan import Desk, plan_record, referred, value_on
@@ -171,7 +172,7 @@ class Sync:
         await self._delete.run(work, desk, [job for job in jobs if job.concerns_delete])
         jobs = [job for job in jobs if job.open]
         desk = await with_references(
-            self._services, desk, [referred(desk, job.binding, job.rows, self._covered(desk, job)) for job in jobs]
+            self._services, desk, [[*self._referred(desk, job), *referred_by_lines(desk.mapping, job.rows)] for job in jobs]
         )
         unbound = [job for job in jobs if job.binding is None or job.binding.state is BindingState.REFUSED]
         to_create = [job for job in jobs if job.binding and job.binding.state is BindingState.CREATING and work.side.other not in job.rows]
@@ -183,14 +184,37 @@ class Sync:
             if job.open and job.binding is not None and len(job.rows) == len(Side):
                 self._plan(work, desk, job)
         await self._apply.run(work, [job for job in jobs if job.open and job.plan is not None])
+        if desk.mapping.totals:
+            self._compare_totals(desk, jobs)
+
+    def _compare_totals(self, desk: Desk, jobs: list[Job]) -> None:
+        """Reject documents that both sides have in step and sum up differently: the figures are told, and a person looks."""
+        system, entity = desk.mapping.system(Side.DYNAMICS), desk.mapping.entity(Side.DYNAMICS)
+        for job in jobs:
+            if job.outcome not in (Outcome.CREATED, Outcome.UPDATED, Outcome.RESTORED, Outcome.UNCHANGED) or len(job.rows) != len(Side):
+                continue
+            for difference in differences(desk.mapping, {**job.rows, **job.after}):
+                record_id = job.rows[Side.DYNAMICS].id
+                job.errors[TOTALS] = Rejected(
+                    "document.totals_differ", str(difference), system=system, entity=entity, record_id=record_id, field=TOTALS
+                )
 
     def _plan(self, work: BatchWork, desk: Desk, job: Job) -> None:
         """Plan one record; a fault of our own on one record must not stop the others (law 13)."""
         binding = job.binding
         assert binding is not None  # noqa: S101 - the caller looked
-        job.plan = job.guarded(lambda: plan_record(desk, binding, job.rows, self._covered(desk, job), leading_of(work, job)))
+        own = desk_of(desk, binding, job.rows)
+        if number := strangers(desk.mapping, binding, job.rows):
+            job.fail(self._strangers(desk, job, number), Outcome.REJECTED)
+            return
+        job.plan = job.guarded(lambda: as_one(plan_record(own, binding, job.rows, self._covered(desk, job), leading_of(work, job))))
         if job.plan is not None:
             self._note_decisions(work, desk, job)
+
+    def _strangers(self, desk: Desk, job: Job, number: int) -> TandemError:
+        """Return the error for a document that has lines in Dynamics which nobody in Creatio knows: written to, it would have both."""
+        system, entity = desk.mapping.system(Side.DYNAMICS), desk.mapping.entity(Side.DYNAMICS)
+        return Rejected("document.foreign_lines", f"{number} lines", system=system, entity=entity, record_id=job.rows[Side.DYNAMICS].id)
 
     def _referred(self, desk: Desk, job: Job) -> list[tuple[str, Side, str]]:
         return list(referred(desk, job.binding, job.rows, self._covered(desk, job)))

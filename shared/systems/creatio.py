@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from shared.core.errors import Denied, Rejected, TandemError, Transient
-from shared.core.records import ChangePage, Entity, KeyRange, RangeBy, RangePage, Row, Value, Write, WriteResult, is_empty, is_guid
+from shared.core.records import ChangePage, Entity, KeyRange, LinesOf, RangeBy, RangePage, Row, Value, Write, WriteResult, is_empty, is_guid
 from shared.systems.creatio_csdl import Model
 from shared.systems.creatio_errors import Answer, Asked, about, bad_answer, error_of, failed
 from shared.systems.creatio_feed import Feed
@@ -199,12 +199,36 @@ class Creatio:
         rows = parsed_rows((raw for _, raw in fresh or ()), columns, model, us)
         return RangePage(rows, None if walk.complete else walk.place.encode())
 
-    async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
+    async def read(
+        self, entity: str, ids: Collection[str], columns: Collection[str], *, lines: LinesOf | None = None
+    ) -> Mapping[str, Row | TandemError]:
         """Read records by id, 15 a filter, many filters a request. An id that is not shown is absent, a bad row is its error.
 
         Raises what concerns all records (Denied, unknown column or object); a filter that fails otherwise is its records' error.
+        Lines come after their documents, by filters of 15 documents; a line that can't be read is its document's error.
         """
-        return await self._with_model(entity, columns, partial(self._read_all, ids, columns))
+        rows = await self._with_model(entity, columns, partial(self._read_all, ids, columns))
+        if lines is None:
+            return rows
+        return await self._with_model(lines.entity, (*lines.columns, lines.parent), partial(self._with_lines, rows, lines))
+
+    async def _with_lines(self, rows: Mapping[str, Row | TandemError], lines: LinesOf, model: Model) -> Mapping[str, Row | TandemError]:
+        us = await self._whoami()
+        found: dict[str, dict[str, Mapping[str, Value]]] = {key: {} for key, row in rows.items() if isinstance(row, Row)}
+        errors: dict[str, TandemError] = {}
+        for some in chunks(list(found), MOST_IDS):
+            where = " or ".join(key_filter({lines.parent: one}, model) for one in some)
+            names = dict.fromkeys((*ALWAYS, *lines.columns, lines.parent))
+            async for raw in self._service.all_rows(model.name, names, where=where, page_size=self._page_size):
+                parent = str(raw.get(lines.parent) or "").lower()
+                try:
+                    row = read_row(raw, lines.columns, model, us)
+                except TandemError as error:
+                    errors[parent] = about(error, model.name, parent)
+                    continue
+                if parent in found:
+                    found[parent][row.id] = row.values
+        return {**{key: replace(row, lines=found[key]) if isinstance(row, Row) else row for key, row in rows.items()}, **errors}
 
     async def _read_all(self, ids: Collection[str], columns: Collection[str], model: Model) -> Mapping[str, Row | TandemError]:
         us = await self._whoami()
@@ -251,7 +275,14 @@ class Creatio:
             hits[place] = [_only(read_row(raw, columns, model, us), columns) for raw in rows.rows[:_MOST_HITS]]
         return hits
 
-    async def write(self, entity: str, writes: Sequence[Write], *, bulk: bool = False) -> Sequence[WriteResult]:  # noqa: ARG002 - no bulk messages here
+    async def write(
+        self,
+        entity: str,
+        writes: Sequence[Write],
+        *,
+        bulk: bool = False,  # noqa: ARG002 - no bulk messages here
+        lines: LinesOf | None = None,  # noqa: ARG002 - lines go to Dynamics only
+    ) -> Sequence[WriteResult]:
         """Write records in batches that begin and end with reads of them; one result for each write, in order.
 
         When a whole request fails without a verdict the batches behind it are not sent: their results say the same.

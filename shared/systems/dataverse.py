@@ -12,17 +12,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from datetime import datetime
 
 from shared.core.errors import Denied, Rejected, Stale, TandemError
-from shared.core.records import Change, ChangePage, Entity, KeyRange, RangeBy, RangePage, Row, Value, Write, WriteResult, is_guid
+from shared.core.records import Change, ChangePage, Entity, KeyRange, LinesOf, RangeBy, RangePage, Row, Value, Write, WriteResult, is_guid
 from shared.systems import dataverse_ranges as key_ranges
 from shared.systems import dataverse_wire as wire
 from shared.systems.dataverse_bulk import BulkCreates
+from shared.systems.dataverse_documents import Documents
 from shared.systems.dataverse_errors import SYSTEM
 from shared.systems.dataverse_identity import Identity, Whoami
 from shared.systems.dataverse_metadata import Metadata
 from shared.systems.dataverse_reads import Reads
 from shared.systems.dataverse_service import FAILED, Service, bad_answer, members
 from shared.systems.dataverse_tables import Table
-from shared.systems.dataverse_writes import Writes, is_gone
+from shared.systems.dataverse_writes import WriteRun, Writes, is_gone
 from shared.systems.odata import PartAnswer
 from shared.systems.web import Response, Web
 
@@ -59,6 +60,7 @@ class Dataverse:
         self._whoami = Whoami(self._service.json, monotonic)
         self._reads = Reads(self._service, self._metadata, self._whoami, page_size=page_size, read_size=read_size)
         self._writes = Writes(self._service, self._metadata, self._whoami, self._reads, batch_size=batch_size)
+        self._documents = Documents(self._reads, self._whoami)
         self._bulk = BulkCreates(self._service, self._metadata, self._reads, size=bulk_size)
         self._users: tuple[float, Mapping[str, str]] | None = None
         self._listing_users = asyncio.Lock()
@@ -162,9 +164,15 @@ class Dataverse:
 
         return await self._reads.with_columns(entity, columns, ask)
 
-    async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
-        """Read rows by id, some hundreds a request; columns that the table lacks are left out, ids that it does not show are absent."""
-        return await self._reads.read(entity, ids, columns)
+    async def read(
+        self, entity: str, ids: Collection[str], columns: Collection[str], *, lines: LinesOf | None = None
+    ) -> Mapping[str, Row | TandemError]:
+        """Read rows by id, some hundreds a request; columns that the table lacks are left out, ids that it does not show are absent.
+
+        Lines come by queries of their own, after their documents: a line that is younger than its header is met again with it.
+        """
+        rows = await self._reads.read(entity, ids, columns)
+        return rows if lines is None else await self._documents.with_lines(rows, lines)
 
     async def find(self, entity: str, keys: Sequence[Mapping[str, Value]], columns: Collection[str]) -> Sequence[Sequence[Row]]:
         """Find rows by key, up to 50 hits a key. The server compares without case, and so does this; the caller decides what is equal.
@@ -174,18 +182,40 @@ class Dataverse:
         """
         return await self._reads.find(entity, keys, columns)
 
-    async def write(self, entity: str, writes: Sequence[Write], *, bulk: bool = False) -> Sequence[WriteResult]:
+    async def write(
+        self, entity: str, writes: Sequence[Write], *, bulk: bool = False, lines: LinesOf | None = None
+    ) -> Sequence[WriteResult]:
         """Write rows by `$batch` with continue-on-error; one result for each write, in order, with the row as the server now holds it.
 
         In a bulk run creates go by `CreateMultiple` where the table takes it (see dataverse_bulk). Updates and deletes never do: bulk
         messages know no row versions (dataverse.md 6.2), and law 8 wants `If-Match` on each.
         A failure of a whole request becomes the error of each of its records; only when nothing at all was sent does it raise.
         """
-        run = await self._writes.begin(entity, writes)
-        if bulk:
+        run = await self._writes.begin(entity, writes, lines)
+        if bulk and lines is None:
             await self._bulk.create(run)
         await self._writes.send(run)
+        await self._read_again(run, lines)
         return [run.results[place] for place in range(len(writes))]
+
+    async def _read_again(self, run: WriteRun, lines: LinesOf | None) -> None:
+        """Read documents that were just written; one that can't be read is Transient: what it holds the next look tells."""
+        if not run.reread:
+            return
+        entity = run.table.definition.name
+        columns = dict.fromkeys(name for place in run.reread for name in wire.named_columns(run.writes[place]))
+        try:
+            rows = await self.read(entity, [run.writes[place].id for place in run.reread], list(columns), lines=lines)
+        except TandemError as error:
+            rows = dict.fromkeys((run.writes[place].id for place in run.reread), error)
+        for place in run.reread:
+            write = run.writes[place]
+            row = rows.get(write.id)
+            if isinstance(row, Row):
+                run.results[place] = WriteResult(write.id, row=wire.with_columns(row, wire.named_columns(write)))
+            else:
+                said = f"the row was not readable after the write ({row.code if row else 'absent'})"
+                run.results[place] = WriteResult(write.id, error=bad_answer(entity, said, write.id))
 
     async def users(self) -> Mapping[str, str]:
         """Return enabled users with an e-mail: id to e-mail in lower case; kept for some minutes, since every batch asks."""

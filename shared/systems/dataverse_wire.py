@@ -67,6 +67,11 @@ def by_ids(table: Table, names: Collection[str], ids: Iterable[str]) -> str:
     return f"{table.definition.set_name}?{select(table, names)}&$filter={_in(table.definition.id_column, ids)}"
 
 
+def by_values(table: Table, names: Collection[str], column: str, values: Iterable[str]) -> str:
+    """Return the query of rows whose lookup or text is one of some values."""
+    return f"{table.definition.set_name}?{select(table, names)}&$filter={_in(column, values)}"
+
+
 def by_keys(table: Table, names: Collection[str], keys: Sequence[Mapping[str, Value]]) -> str:
     """Return the query of rows whose columns equal any of the keys: `In` for one column of text or number, else or-of-ands."""
     columns = {column for key in keys for column in key}
@@ -246,6 +251,12 @@ def create_target(write: Write, table: Table, targets: Targets) -> dict[str, Any
         return None
     kind = {"@odata.type": f"Microsoft.Dynamics.CRM.{table.definition.name}"}
     return {**kind, table.definition.id_column: write.id, **_body(write, at_once, table, targets)}
+
+
+def body_of(write: Write, table: Table, targets: Targets) -> dict[str, Any]:
+    """Return the body that says a write's values; raises Rejected as `write_parts` does."""
+    _check(write, table)
+    return _body(write, write.values, table, targets)
 
 
 def _check(write: Write, table: Table) -> None:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from shared.core.errors import Denied, TandemError, Transient
-from shared.core.records import Write, WriteKind, WriteResult, is_guid
+from shared.core.errors import Denied, Rejected, TandemError, Transient
+from shared.core.records import LinesOf, Write, WriteKind, WriteResult, is_guid
 from shared.systems import dataverse_wire as wire
+from shared.systems.dataverse_documents import LineTable, closes, document_parts
 from shared.systems.dataverse_errors import DOES_NOT_EXIST, SYSTEM, error_facts, part_error
 from shared.systems.dataverse_identity import Whoami
 from shared.systems.dataverse_metadata import Metadata
@@ -32,6 +33,10 @@ class WriteRun:
     writes: Sequence[Write]
     targets: wire.Targets
     us: str
+    lines: LineTable | None = None
+    """Where the lines of documents stand."""
+    reread: list[int] = field(default_factory=list)
+    """Documents that were written: what the server made of them only another read tells."""
     results: dict[int, WriteResult] = field(default_factory=dict)
     stopped: TandemError | None = None
     touched: bool = False
@@ -55,11 +60,20 @@ class Writes:
         self._reads = reads
         self._batch_size = batch_size
 
-    async def begin(self, entity: str, writes: Sequence[Write]) -> WriteRun:
-        """Look up all that the writes need: columns, who we are, and where their lookups lead."""
+    async def begin(self, entity: str, writes: Sequence[Write], lines: LinesOf | None = None) -> WriteRun:
+        """Look up all that the writes need: columns, who we are, and where their lookups and those of their lines lead."""
         names = {name for write in writes for name in wire.named_columns(write)}
         table, us = await self._metadata.table(entity, {*names, *wire.MERGE_COLUMNS}), await self._whoami.identity()
-        return WriteRun(table, writes, await self._targets(table, writes), us.user_id)
+        return WriteRun(table, writes, await self._targets(table, writes), us.user_id, await self._line_table(writes, lines))
+
+    async def _line_table(self, writes: Sequence[Write], lines: LinesOf | None) -> LineTable | None:
+        if lines is None:
+            return None
+        table = await self._metadata.table(lines.entity, (*lines.columns, lines.parent))
+        if table.lacking({lines.parent}) or lines.parent in table.absent:
+            raise Rejected(f"{SYSTEM}.unknown_column", lines.parent, system=SYSTEM, entity=lines.entity, field=lines.parent)
+        known = [Write(WriteKind.UPDATE, key, values) for write in writes for key, values in write.lines.items() if values is not None]
+        return LineTable(table, lines.parent, await self._targets(table, known))
 
     async def send(self, run: WriteRun) -> None:
         """Send what has no result yet, in order. Raises what refused the very first request of the run, when nothing at all was done."""
@@ -82,7 +96,7 @@ class Writes:
             if place in run.results:
                 continue
             try:
-                parts = wire.write_parts(write, run.table, run.targets, self._service.path)
+                parts = document_parts(write, run.table, run.targets, self._service.path, run.lines)
             except TandemError as error:
                 run.results[place] = WriteResult(write.id, error=self._metadata.noted(error, run.table.definition.name))
                 continue
@@ -131,7 +145,13 @@ class Writes:
         return wire.Targets({target: definition.set_name for target, definition in definitions.items()}, tables)
 
 
-def _result(run: WriteRun, write: Write, answers: Sequence[PartAnswer], expected: int) -> WriteResult:
+def _is_document(run: WriteRun, write: Write) -> bool:
+    """Tell whether a write's last answer may not be its row as it is now: lines or a state came with it."""
+    states = closes(run.table) and wire.STATUS in write.values
+    return write.kind is not WriteKind.DELETE and (states or (run.lines is not None and bool(write.lines)))
+
+
+def _result(run: WriteRun, write: Write, answers: Sequence[PartAnswer], expected: int) -> WriteResult:  # noqa: PLR0911 - one line a finding reads best
     table = run.table
     for answer in answers:
         if answer.status >= FAILED:
@@ -142,6 +162,9 @@ def _result(run: WriteRun, write: Write, answers: Sequence[PartAnswer], expected
     if len(answers) < expected:
         return WriteResult(write.id, error=bad_answer(table.definition.name, "the reply has no answer for it", write.id))
     if write.kind is WriteKind.DELETE:
+        return WriteResult(write.id)
+    if _is_document(run, write):
+        run.reread.append(run.writes.index(write))
         return WriteResult(write.id)
     last = Response(SYSTEM, answers[-1].status, httpx.Headers(dict(answers[-1].headers)), answers[-1].content)
     try:

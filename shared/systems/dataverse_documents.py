@@ -1,0 +1,166 @@
+"""Documents of Dataverse: a header with its lines in one change set, and states that only an action may set (dataverse.md 5, 9).
+
+The order inside a change set is that of the server's rules: header, lines (it computes the totals from them), state last; a document
+that is reopened first is written after that. One part that fails takes the whole set back, so there is no half document.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from shared.core.errors import TandemError
+from shared.core.records import LINE_VERSION, LinesOf, Row, Value, Write, WriteKind
+from shared.systems import dataverse_wire as wire
+from shared.systems.dataverse_identity import Whoami
+from shared.systems.dataverse_reads import Reads
+from shared.systems.dataverse_service import for_record
+from shared.systems.dataverse_tables import Table
+from shared.systems.odata import Part, to_json
+
+_PARENTS_A_QUERY: Final = 100
+_HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/json", "OData-Version": "4.0"}
+
+
+@dataclass(frozen=True)
+class Closing:
+    """An action that closes a document: its name, the member that holds the activity, and the activity's lookup to the document."""
+
+    action: str
+    activity: str
+    lookup: str
+
+
+_WIN, _LOSE = (Closing(f"{verb}Opportunity", "OpportunityClose", "opportunityid") for verb in ("Win", "Lose"))
+_WIN_QUOTE, _CLOSE_QUOTE = (Closing(f"{verb}Quote", "QuoteClose", "quoteid") for verb in ("Win", "Close"))
+_CANCEL, _FULFIL = (Closing(f"{verb}SalesOrder", "OrderClose", "salesorderid") for verb in ("Cancel", "Fulfill"))
+_RESOLVE = Closing("CloseIncident", "IncidentResolution", "incidentid")
+_CLOSINGS: Final[Mapping[str, Mapping[int, Closing]]] = {
+    "opportunity": {3: _WIN, 4: _LOSE, 5: _LOSE},
+    "quote": {4: _WIN_QUOTE, 5: _CLOSE_QUOTE, 6: _CLOSE_QUOTE, 7: _CLOSE_QUOTE},
+    "salesorder": {4: _CANCEL, 100001: _FULFIL, 100002: _FULFIL},
+    "incident": {5: _RESOLVE, 1000: _RESOLVE},
+}
+"""By table and status reason (dataverse.md 5)."""
+_STATES: Final[Mapping[str, Mapping[int, int]]] = {
+    "opportunity": {1: 0, 2: 0, 3: 1, 4: 2, 5: 2},
+    "quote": {1: 0, 2: 1, 3: 1, 4: 2, 5: 3, 6: 3, 7: 3},
+    "salesorder": {1: 0, 2: 0, 3: 1, 4: 2, 100001: 3, 100002: 3, 100003: 4},
+    "invoice": {1: 0, 2: 0, 4: 0, 5: 0, 6: 0, 3: 1, 7: 1, 100001: 2, 100002: 2, 100003: 3},
+    "incident": {1: 0, 2: 0, 3: 0, 4: 0, 5: 1, 1000: 1, 6: 2, 2000: 2},
+    "lead": {1: 0, 2: 0, 3: 1, 4: 2, 5: 2, 6: 2, 7: 2},
+}
+"""The state of each status reason that a fresh organisation has (dataverse.md 9). Others are set without naming a state."""
+
+
+def closes(table: Table) -> bool:
+    """Tell whether states of a table are set by this module."""
+    return table.definition.name in _STATES
+
+
+@dataclass(frozen=True)
+class LineTable:
+    """The table of a document's lines, the lookup to the document, and where the lines' lookups lead."""
+
+    table: Table
+    parent: str
+    targets: wire.Targets
+
+
+def document_parts(write: Write, table: Table, targets: wire.Targets, path: str, lines: LineTable | None) -> tuple[Part, ...]:
+    """Return the operations of one document, in the server's order; raises Rejected as `write_parts` does."""
+    status = write.values.get(wire.STATUS) if closes(table) else None
+    values = {name: value for name, value in write.values.items() if not (closes(table) and name in (wire.STATE, wire.STATUS))}
+    header = list(wire.write_parts(replace(write, values=values), table, targets, path))
+    details = list(_line_parts(write, table, path, lines)) if lines is not None else []
+    state = list(_state_parts(write, table, path, status)) if isinstance(status, int) else []
+    reopens = write.kind is WriteKind.UPDATE and isinstance(status, int) and _STATES.get(table.definition.name, {}).get(status) == 0
+    return tuple([*state, *_after_state(header), *details] if state and reopens else [*header, *details, *state])
+
+
+def _after_state(header: Sequence[Part]) -> list[Part]:
+    """Return the header's parts for a set that begins with the state: the version that the plan saw is not the row's any more."""
+    return [replace(part, headers={**part.headers, "If-Match": "*"}) if "If-Match" in part.headers else part for part in header]
+
+
+def _state_parts(write: Write, table: Table, path: str, status: int) -> Iterator[Part]:
+    name = table.definition.name
+    state = _STATES[name].get(status)
+    if write.kind is WriteKind.CREATE and status == _first_status(name):
+        return
+    closing = _CLOSINGS.get(name, {}).get(status)
+    row = f"{table.definition.set_name}({write.id})"
+    if closing is None:
+        body: dict[str, Any] = {wire.STATUS: status} if state is None else {wire.STATE: state, wire.STATUS: status}
+        match = write.seen.stamp.version if write.seen is not None and state == 0 and not write.lines else "*"
+        yield Part("PATCH", f"{path}/{row}", {**_HEADERS, "If-Match": match or "*"}, to_json(body))
+        return
+    activity = {"subject": closing.action, f"{closing.lookup}@odata.bind": f"/{row}"}
+    yield Part("POST", f"{path}/{closing.action}", _HEADERS, to_json({closing.activity: activity, "Status": status}))
+
+
+def _first_status(name: str) -> int:
+    """Return the status reason that a new row has by itself: the first of the open state."""
+    return next(status for status, state in _STATES[name].items() if state == 0)
+
+
+def _line_parts(write: Write, table: Table, path: str, lines: LineTable) -> Iterator[Part]:
+    there: Mapping[str, Mapping[str, Value]] = write.seen.lines if write.seen is not None else {}
+    navigation = lines.table.attributes[lines.parent].navigation_to(table.definition.name)
+    for key, values in sorted(write.lines.items()):
+        line = f"{path}/{lines.table.definition.set_name}({key})"
+        version = str(there.get(key, {}).get(LINE_VERSION) or "*")
+        if values is None:
+            yield Part("DELETE", line, {"Accept": "application/json", "If-Match": version})
+        elif key in there:
+            body = wire.body_of(Write(WriteKind.UPDATE, key, _changed(values, there[key])), lines.table, lines.targets)
+            yield Part("PATCH", line, {**_HEADERS, "If-Match": version}, to_json(body))
+        else:
+            filled = {name: value for name, value in values.items() if value is not None}
+            body = wire.body_of(Write(WriteKind.CREATE, key, filled), lines.table, lines.targets)
+            parent = {f"{navigation}@odata.bind": f"/{table.definition.set_name}({write.id})"}
+            body = {lines.table.definition.id_column: key, **parent, **body}
+            yield Part("POST", f"{path}/{lines.table.definition.set_name}", _HEADERS, to_json(body))
+
+
+def _changed(values: Mapping[str, Value], there: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the columns of a line that are to change: others may be create-only, and equal ones fire plug-ins (dataverse.md 5)."""
+    return {name: value for name, value in values.items() if value != there.get(name)}
+
+
+class Documents:
+    """Reads the lines of documents."""
+
+    def __init__(self, reads: Reads, whoami: Whoami) -> None:
+        self._reads = reads
+        self._whoami = whoami
+
+    async def with_lines(self, rows: Mapping[str, Row | TandemError], lines: LinesOf) -> dict[str, Row | TandemError]:
+        """Return rows with their lines, some dozens of documents a query; a line that can't be read is its document's error."""
+        found: dict[str, dict[str, Mapping[str, Value]]] = {key: {} for key, row in rows.items() if isinstance(row, Row)}
+        errors: dict[str, TandemError] = {}
+        parents = list(found)
+        for start in range(0, len(parents), _PARENTS_A_QUERY):
+            await self._read(parents[start : start + _PARENTS_A_QUERY], lines, found, errors)
+        placed = {key: replace(row, lines=found[key]) if isinstance(row, Row) else row for key, row in rows.items()}
+        return {**placed, **errors}
+
+    async def _read(
+        self,
+        parents: Collection[str],
+        lines: LinesOf,
+        found: dict[str, dict[str, Mapping[str, Value]]],
+        errors: dict[str, TandemError],
+    ) -> None:
+        us = (await self._whoami.identity()).user_id
+        table, names = await self._reads.known(lines.entity, (*lines.columns, lines.parent))
+        url = wire.by_values(table, names, lines.parent, parents)
+        async for raw in self._reads.rows(lines.entity, url, wire.preferences(table, names, "odata.maxpagesize=5000")):
+            parent = str(raw.get(table.attributes[lines.parent].read_name) or "").lower()
+            try:
+                row = wire.row_of(raw, table, names, us)
+            except TandemError as error:
+                errors[parent] = for_record(error, lines.entity, parent)
+                continue
+            if parent in found:
+                values = {name: value for name, value in row.values.items() if name != lines.parent}
+                found[parent][row.id] = {**values, LINE_VERSION: row.stamp.version}
