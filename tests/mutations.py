@@ -15,7 +15,7 @@ from pathlib import Path
 
 LAWS = (
     *("laws_fields", "laws_records", "laws_references", "laws_deletes", "laws_whole", "laws_people"),
-    *("troubles", "open_ends", "put_off", "overtaken", "late_writes", "histories", "bulk"),
+    *("troubles", "open_ends", "put_off", "overtaken", "late_writes", "histories", "bulk", "documents"),
 )
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -188,6 +188,17 @@ FAULTS = (
           "Seen(binding.stamp_on(side), binding.state).is_echo(row.stamp)", "False"),
     Fault(5, "every row of a page that is bound is an echo", "engine/read.py",
           "Seen(binding.stamp_on(side), binding.state).is_echo(row.stamp)", "binding.state is BindingState.BOUND"),
+    Fault(13, "half a document is written while a line can't be", "core/document.py", "    if not stuck:\n", "    if True:\n"),
+    Fault(7, "a document gets our lines beside those that stand there", "core/document.py",
+          "    return sum(1 for key in dynamics.lines if", "    return sum(0 for key in dynamics.lines if"),
+    Fault(6, "a line gets another id each time it is written", "core/document.py",
+          'return str(uuid.uuid5(_NAMESPACE, f"{flow}|{creatio_line}"))', "return str(uuid.uuid4())"),
+    Fault(9, "a document is created without the line that waits", "core/plan_create.py",
+          "isinstance(row, LineRow) or (isinstance(row, ReferenceRow)", "(isinstance(row, ReferenceRow)"),
+    Fault(14, "different totals are no failure", "core/document.py",
+          "        if abs(creatio - dynamics) > total.tolerance:\n", "        if False:\n"),
+    Fault(13, "a new document is created without its bad line", "core/plan_create.py",
+          "problem.row.required or isinstance(problem.row, LineRow)", "problem.row.required"),
     Fault(14, "a fight goes on for ever", "core/merge.py",
           "if counts and question.leading is None and _recent_writes(state, question.at) >= MOST_WRITES:", "if False:"),
     Fault(14, "a person's edits count as a fight", "core/merge.py",

@@ -163,6 +163,16 @@ _catalogue(
     "Create the application user for the client id and give it its security role.",
 )
 _catalogue(
+    "document.totals_differ",
+    "A document is in step on both sides, but the two sum it up differently.",
+    "Compare the two figures: a discount, a tax, a rounding rule or a line without partner parts them. Correct the side that is wrong.",
+)
+_catalogue(
+    "document.foreign_lines",
+    "A document in Dynamics has lines that no line in Creatio stands for, so writing to it would double them.",
+    "Remove those lines in Dynamics or unbind the document; it is tried again by itself when either side changes.",
+)
+_catalogue(
     "mapping.value_unknown",
     "A value has no partner in the value list of its mapping row.",
     "Add the pair to the value list, or change the value in the source system.",

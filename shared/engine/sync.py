@@ -198,6 +198,7 @@ class Sync:
                 job.errors[TOTALS] = Rejected(
                     "document.totals_differ", str(difference), system=system, entity=entity, record_id=record_id, field=TOTALS
                 )
+                job.outcome = Outcome.REJECTED
 
     def _plan(self, work: BatchWork, desk: Desk, job: Job) -> None:
         """Plan one record; a fault of our own on one record must not stop the others (law 13)."""

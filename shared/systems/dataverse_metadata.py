@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from shared.core.errors import Rejected, TandemError, Transient
-from shared.core.records import Column, Entity
+from shared.core.records import Column, ColumnType, Entity
 from shared.systems import dataverse_tables as tables
 from shared.systems.dataverse_errors import SYSTEM
 from shared.systems.dataverse_wire import MERGE_COLUMNS, MODIFIED_BY, MODIFIED_ON
@@ -14,6 +14,7 @@ from shared.systems.dataverse_wire import MERGE_COLUMNS, MODIFIED_BY, MODIFIED_O
 _T = TypeVar("_T")
 _NAMES_A_REQUEST = 40
 _MISSING_LIFETIME = 300.0
+_LIST_LIFETIME = 300.0
 
 
 class Metadata:
@@ -27,6 +28,7 @@ class Metadata:
         self._tables: dict[str, tuple[float, tables.Table]] = {}
         self._definitions: dict[str, tuple[float, tables.Definition]] = {}
         self._options: dict[tuple[str, str], tuple[float, Mapping[str, Mapping[str, str]]]] = {}
+        self._lists: dict[str, tuple[float, Mapping[str, str]]] = {}
         self._locks: dict[tuple[str, ...], asyncio.Lock] = {}
 
     def forget(self, entity: str) -> None:
@@ -102,6 +104,8 @@ class Metadata:
         return table.with_attributes(names, found)
 
     async def _labels(self, entity: str, attribute: tables.Attribute) -> Mapping[str, str]:
+        if attribute.column.type is ColumnType.LOOKUP:
+            return await self._names(attribute)
         if not tables.has_options(attribute):
             return {}
         key = (entity, attribute.kind)
@@ -111,6 +115,22 @@ class Metadata:
                 by_column = _parsed(tables.read_options, await self._fetch(tables.options_url(entity, attribute.kind), entity), entity)
                 self._options[key] = (self._monotonic(), by_column)
             return by_column.get(attribute.logical, {})
+
+    async def _names(self, attribute: tables.Attribute) -> Mapping[str, str]:
+        """Return id to name of the rows that a lookup of one target may hold; kept for minutes, for people add to lists any day."""
+        if len(attribute.column.targets) != 1:
+            return {}
+        (target,) = attribute.column.targets
+        definition = await self.definition(target)
+        if not definition.name_column:
+            return {}
+        async with self._once("names", target):
+            kept = self._lists.get(target)
+            if kept is None or self._monotonic() - kept[0] >= _LIST_LIFETIME:
+                body = await self._fetch(tables.names_url(definition), target)
+                kept = (self._monotonic(), _parsed(lambda raw: tables.read_names(raw, definition), body, target))
+                self._lists[target] = kept
+            return kept[1]
 
     def _once(self, *asked: str) -> asyncio.Lock:
         """Return the lock under which something is asked, so that batches that start together ask once."""

@@ -39,6 +39,7 @@ _CHOICE_CASTS = {
     "status": "StatusAttributeMetadata",
     "multiselectpicklist": "MultiSelectPicklistAttributeMetadata",
 }
+_MOST_LISTED = 5000
 _DEFINITION_COLUMNS = "LogicalName,EntitySetName,PrimaryIdAttribute,PrimaryNameAttribute,ChangeTrackingEnabled"
 
 
@@ -50,6 +51,7 @@ class Definition:
     set_name: str
     id_column: str
     tracked: bool
+    name_column: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,20 @@ def options_url(entity: str, kind: str) -> str:
     return f"EntityDefinitions(LogicalName='{identifier(entity)}')/Attributes/{cast}?$select=LogicalName&$expand={expand}"
 
 
+def names_url(definition: Definition) -> str:
+    """Return the request for ids and names of a table's rows: what a lookup to a short list may hold (units, price lists, currencies)."""
+    columns = f"{definition.id_column},{identifier(definition.name_column)}"
+    return (
+        f"{definition.set_name}?$select={columns}&$orderby={identifier(definition.name_column)},{definition.id_column}&$top={_MOST_LISTED}"
+    )
+
+
+def read_names(body: Any, definition: Definition) -> dict[str, str]:
+    """Read id -> name; a row without a name can't be meant."""
+    named = ((row[definition.id_column], row.get(definition.name_column)) for row in body["value"])
+    return {key.lower(): str(name) for key, name in named if name}
+
+
 def has_options(attribute: Attribute) -> bool:
     """Tell whether a column has choices that `options_url` can fetch."""
     return attribute.kind in _CHOICE_CASTS
@@ -137,7 +153,8 @@ def has_options(attribute: Attribute) -> bool:
 
 def read_definition(body: Any) -> Definition:
     """Read a table's names; raises KeyError or TypeError when one is missing."""
-    return Definition(body["LogicalName"], body["EntitySetName"], body["PrimaryIdAttribute"], body["ChangeTrackingEnabled"] is True)
+    tracked, named = body["ChangeTrackingEnabled"] is True, body.get("PrimaryNameAttribute")
+    return Definition(body["LogicalName"], body["EntitySetName"], body["PrimaryIdAttribute"], tracked, named or "")
 
 
 def read_relations(body: Any) -> dict[str, dict[str, str]]:

@@ -5,7 +5,7 @@ Every step of every fake first calls `world.step(name)`, which a test may use to
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +17,7 @@ from shared.core.records import (
     ColumnType,
     Entity,
     KeyRange,
+    LinesOf,
     RangeBy,
     RangePage,
     Row,
@@ -121,6 +122,12 @@ class FakeSystem:
         self._latest = START - timedelta(days=1)
         self.further: set[str] = set()
         """Entities beside the main one."""
+        self.line_entity = ""
+        self.line_columns: dict[str, Column] = {}
+        self.lines: dict[str, dict[str, dict[str, Value]]] = {}
+        """The lines of documents by document and line id."""
+        self.totals: Callable[[dict[str, dict[str, Value]]], dict[str, Value]] = lambda _lines: {}
+        """What the server works out for the header whenever a line is saved."""
         self.elsewhere: dict[str, str] = {}
         """The entity of each record that is not in the main one."""
 
@@ -147,6 +154,19 @@ class FakeSystem:
             cut = {name: None for name in links if record.values.get(name) == record_id}
             if cut:
                 self._store(child, {**record.values, **cut}, by_us=by_us)
+
+    def edit_lines_as_user(self, record_id: str, lines: Mapping[str, Mapping[str, Value] | None]) -> None:
+        """Save or delete lines of a document, as a user does; the document changes with them."""
+        self._store_lines(record_id, lines)
+        self._store(record_id, {**self.records[record_id].values, **self.totals(self.lines[record_id])}, by_us=False)
+
+    def _store_lines(self, record_id: str, lines: Mapping[str, Mapping[str, Value] | None]) -> None:
+        there = self.lines.setdefault(record_id, {})
+        for key, values in lines.items():
+            if values is None:
+                del there[key]
+            else:
+                there[key] = {**dict.fromkeys(self.line_columns), **there.get(key, {}), **values}
 
     def merge_as_user(self, loser: str, winner: str) -> None:
         self.merged[loser] = winner
@@ -188,6 +208,8 @@ class FakeSystem:
 
     async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
         self._gate("describe")
+        if self.line_entity and entity == self.line_entity:
+            return Entity(entity, {name: self.line_columns[name] for name in columns})
         found = {name: self.columns[name] for name in columns if name in self.columns}
         return Entity(entity, found, tuple(name for name in columns if name not in self.columns))
 
@@ -243,7 +265,9 @@ class FakeSystem:
         shown = {i: r for i, r in self._of(entity).items() if i not in self.hidden}
         return sorted((r.created if by is RangeBy.CREATED else r.stamp.time, i) for i, r in shown.items())
 
-    async def read(self, entity: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row | TandemError]:
+    async def read(
+        self, entity: str, ids: Collection[str], columns: Collection[str], *, lines: LinesOf | None = None
+    ) -> Mapping[str, Row | TandemError]:
         self._gate("read")
         self.requests += 1
         await asyncio.sleep(0)  # another worker's turn
@@ -257,7 +281,9 @@ class FakeSystem:
         shown = {i: r for i, r in self._of(entity).items() if i not in self.hidden}
         return [[self.row(i) for i, r in shown.items() if all(r.values.get(c) == v for c, v in key.items())] for key in keys]
 
-    async def write(self, entity: str, writes: Sequence[Write], *, bulk: bool = False) -> Sequence[WriteResult]:
+    async def write(
+        self, entity: str, writes: Sequence[Write], *, bulk: bool = False, lines: LinesOf | None = None
+    ) -> Sequence[WriteResult]:
         self._gate("write")
         self.requests += 1
         unanswered = [WriteResult(w.id, error=Transient(f"{self.name}.unreachable", record_id=w.id)) for w in writes]
@@ -281,12 +307,14 @@ class FakeSystem:
 
     def row(self, record_id: str) -> Row:
         record = self.stale_for.get(record_id) or self.records[record_id]
-        return Row(record_id, record.stamp, self._shown(record), record.by_us, self.merged.get(record_id, ""))
+        merged = self.merged.get(record_id, "")
+        return Row(record_id, record.stamp, self._shown(record), record.by_us, merged, lines=deepcopy(self.lines.get(record_id, {})))
 
     def _true_row(self, record_id: str) -> Row:
         """Return a record as it is, whatever a replica says."""
         record = self.records[record_id]
-        return Row(record_id, record.stamp, self._shown(record), record.by_us, self.merged.get(record_id, ""))
+        merged = self.merged.get(record_id, "")
+        return Row(record_id, record.stamp, self._shown(record), record.by_us, merged, lines=deepcopy(self.lines.get(record_id, {})))
 
     def _shown(self, record: Record) -> dict[str, Value]:
         """Return a value for each column that there is, and for no other."""
@@ -316,7 +344,9 @@ class FakeSystem:
         if write.kind is WriteKind.DELETE:
             self._delete(write.id, by_us=True)
             return WriteResult(write.id)
-        self._store(write.id, {**self.records[write.id].values, **write.values}, by_us=True)
+        self._store_lines(write.id, write.lines)
+        summed = self.totals(self.lines[write.id]) if write.lines else {}
+        self._store(write.id, {**self.records[write.id].values, **write.values, **summed}, by_us=True)
         self.between(write.id)
         before = met if not self.etags and write.seen is not None and met.values != write.seen.values else None
         return WriteResult(write.id, self._true_row(write.id), before)
@@ -335,6 +365,8 @@ class FakeSystem:
         if entity in self.further:
             self.elsewhere[write.id] = entity
         key = {"Id": write.id} if "Id" in self.columns else {}
-        self._store(write.id, {**dict.fromkeys(self.columns), **write.values, **key}, by_us=True)
+        self._store_lines(write.id, write.lines)
+        summed = self.totals(self.lines[write.id]) if write.lines else {}
+        self._store(write.id, {**dict.fromkeys(self.columns), **write.values, **key, **summed}, by_us=True)
         self.between(write.id)
         return WriteResult(write.id, copy(self._true_row(write.id)))

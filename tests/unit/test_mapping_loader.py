@@ -334,6 +334,34 @@ def test_the_files_of_the_product_are_accepted() -> None:
     assert load(flow_files(), value_files()).flows
 
 
+def document_text(*rows, **changes) -> dict[str, str]:
+    """Return a flow whose documents have lines with these rows."""
+    ends = {"creatio": {"entity": "Line", "parent": "AccountId"}, "dynamics": {"entity": "line", "parent": "accountid"}}
+    return {"sales.account.json": flow_text(create="to_dynamics", lines={**ends, "fields": list(rows)}, **changes)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([row("Name", "=", "name")], "lines: row 1 (Name=name): way: got '=', allowed '>'"),
+        ([row("Id", ">", "id", rule="source_id")], "lines: row 1 (Id=id): rule 'source_id': got a rule of several columns or ids"),
+        ([row("A", ">", "name"), row("B", ">", "name")], "lines: two rows write dynamics 'name'; one column, one row"),
+        ([row("A", ">", "a", rule="choice", values="nope")], "lines: row 1 (A=a): values: got 'nope', allowed labels, "),
+    ],
+)  # fmt: skip
+def test_lines_are_checked_as_fields_are(rows: list[dict[str, object]], problem: str) -> None:
+    """What is wrong with a line's row is said with its place."""
+    found = refusal_of(document_text(*rows))
+    assert any(one.startswith(f"sales.account: {problem}") for one in found), found
+
+
+def test_lines_go_to_dynamics_only() -> None:
+    """A flow that creates in Creatio can't carry lines."""
+    files = {"sales.account.json": document_text(row("Name", ">", "name"))["sales.account.json"].replace('"to_dynamics"', '"both"')}
+    (found,) = refusal_of(files)
+    assert found == "sales.account: lines: got create 'both', allowed to_dynamics, none: lines go from Creatio to Dynamics only"
+
+
 def contact_text(if_missing: str, account: str = "wait") -> dict[str, str]:
     """Return two flows that refer to each other."""
     account_row = row("PrimaryContactId", "=", "primarycontactid", rule="reference", flow="sales.contact", if_missing=account)

@@ -1,0 +1,148 @@
+"""Prove that the Dataverse adapter writes a document whole or not at all, its lines by their own ids (dataverse.md 5, 9; laws 4, 6, 8)."""
+
+import uuid
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+import pytest
+
+from shared.core.errors import Rejected, Stale, Transient
+from shared.core.records import LINE_VERSION, LinesOf, Row, Value, Write, WriteKind, WriteResult
+from shared.systems.dataverse import Dataverse
+from tests.contract.dataverse_site import Site, site
+
+COLUMNS = ("name", "customerid", "statuscode", "totalamount")
+LINES = LinesOf("salesorderdetail", "salesorderid", ("productdescription", "quantity", "priceperunit", "isproductoverridden"))
+
+
+def new_id() -> str:
+    """Return a fresh guid."""
+    return str(uuid.uuid4())
+
+
+def line(text: str, quantity: str, price: str) -> dict[str, Value]:
+    """Return a write-in line."""
+    return {"productdescription": text, "quantity": Decimal(quantity), "priceperunit": Decimal(price), "isproductoverridden": True}
+
+
+@pytest.fixture
+async def org() -> AsyncIterator[Site]:
+    """Run a fresh stand-in for each test."""
+    async with site() as made:
+        yield made
+
+
+async def order(org: Site, adapter: Dataverse, lines: dict[str, dict[str, Value]]) -> Row:
+    """Create an order with lines."""
+    account = (await org.control.seed("account", [{"name": "Acme"}]))[0]
+    values = {"name": "Order", "customerid": account}
+    write = Write(WriteKind.CREATE, new_id(), values, lines=lines)
+    (result,) = await adapter.write("salesorder", [write], lines=LINES)
+    assert result.error is None, result.error
+    (row,) = (await adapter.read("salesorder", [write.id], COLUMNS, lines=LINES)).values()
+    assert isinstance(row, Row)
+    return row
+
+
+async def change(adapter: Dataverse, seen: Row, values: dict[str, Value], lines: dict[str, dict[str, Value] | None]) -> WriteResult:
+    """Write to an order."""
+    (result,) = await adapter.write("salesorder", [Write(WriteKind.UPDATE, seen.id, values, seen, lines)], lines=LINES)
+    return result
+
+
+def bare(row: Row | None) -> dict[str, dict[str, Value]]:
+    """Return the lines of a row without their versions."""
+    assert row is not None
+    return {key: {name: value for name, value in values.items() if name != LINE_VERSION} for key, values in row.lines.items()}
+
+
+async def test_a_document_is_created_with_its_lines_in_one_change_set(org):
+    """Header and lines are one request; both carry our ids, and the row that comes back holds what the server made of them."""
+    adapter, pen, ink = org.dataverse(), new_id(), new_id()
+    made = await order(org, adapter, {pen: line("Pen", "3", "1.5"), ink: line("Ink", "1", "7")})
+    assert bare(made) == {pen: line("Pen", "3", "1.5"), ink: line("Ink", "1", "7")}
+    assert (await org.control.requests())["by"]["POST $batch"] == 1
+    assert len(await org.control.rows("salesorderdetail")) == 2
+
+
+async def test_lines_are_changed_added_and_removed_with_their_header(org):
+    """One write says all of it, and only what differs is sent."""
+    adapter, pen, ink, new = org.dataverse(), new_id(), new_id(), new_id()
+    made = await order(org, adapter, {pen: line("Pen", "3", "1.5"), ink: line("Ink", "1", "7")})
+    changed: dict[str, dict[str, Value] | None] = {pen: line("Pen", "4", "1.5"), ink: None, new: line("Paper", "2", "4")}
+    result = await change(adapter, made, {"name": "Renamed"}, changed)
+    assert result.error is None
+    assert result.row is not None
+    assert result.row.values["name"] == "Renamed"
+    assert bare(result.row) == {pen: line("Pen", "4", "1.5"), new: line("Paper", "2", "4")}
+
+
+async def test_a_failing_line_takes_the_whole_document_back(org):
+    """A line that the server refuses leaves header and lines as they were, and a new document is not there at all."""
+    adapter, pen = org.dataverse(), new_id()
+    made = await order(org, adapter, {pen: line("Pen", "3", "1.5")})
+    bad = line("x" * 600, "1", "1")
+    result = await change(adapter, made, {"name": "Renamed"}, {pen: line("Pen", "9", "1.5"), new_id(): bad})
+    assert isinstance(result.error, Rejected)
+    (row,) = (await adapter.read("salesorder", [made.id], COLUMNS, lines=LINES)).values()
+    assert isinstance(row, Row)
+    assert (row.values["name"], bare(row)) == ("Order", bare(made))
+    orders = len(await org.control.rows("salesorder"))
+    create = Write(WriteKind.CREATE, new_id(), {"name": "B", "customerid": made.values["customerid"]}, lines={new_id(): bad})
+    (result,) = await adapter.write("salesorder", [create], lines=LINES)
+    assert isinstance(result.error, Rejected)
+    assert len(await org.control.rows("salesorder")) == orders
+
+
+async def test_somebodys_edit_of_a_line_is_not_written_over(org):
+    """Lines carry the versions that the plan saw: an edit in between is Stale, and it stands."""
+    adapter, pen = org.dataverse(), new_id()
+    made = await order(org, adapter, {pen: line("Pen", "3", "1.5")})
+    await org.control.edit("salesorderdetail", pen, {"quantity": 8})
+    result = await change(adapter, made, {}, {pen: line("Pen", "4", "1.5")})
+    assert isinstance(result.error, Stale)
+    (row,) = (await adapter.read("salesorder", [made.id], COLUMNS, lines=LINES)).values()
+    assert isinstance(row, Row)
+    assert row.lines[pen]["quantity"] == 8
+
+
+async def test_a_lost_reply_leaves_the_document_to_the_next_look(org):
+    """The change set was done and nobody said so: Transient, and a read finds all of it once."""
+    adapter, pen = org.dataverse(), new_id()
+    made = await order(org, adapter, {pen: line("Pen", "3", "1.5")})
+    await org.misbehave(kind="drop_after", times=1, method="POST", path="batch")
+    result = await change(adapter, made, {}, {new_id(): line("Ink", "1", "7")})
+    assert isinstance(result.error, Transient)
+    (row,) = (await adapter.read("salesorder", [made.id], COLUMNS, lines=LINES)).values()
+    assert isinstance(row, Row)
+    assert len(row.lines) == 2
+
+
+async def test_lines_of_many_documents_are_few_requests(org):
+    """120 orders are one query for headers and two for their lines."""
+    adapter = org.dataverse()
+    account = (await org.control.seed("account", [{"name": "Acme"}]))[0]
+    writes = [
+        Write(WriteKind.CREATE, new_id(), {"name": f"Order {n}", "customerid": account}, lines={new_id(): line("Pen", "1", "1")})
+        for n in range(120)
+    ]
+    results = await adapter.write("salesorder", writes, lines=LINES)
+    assert [one.error for one in results] == [None] * 120
+    await adapter.read("salesorder", [writes[0].id], COLUMNS, lines=LINES)  # the metadata of what is read are asked for once
+    await org.control.reset_requests()
+    rows = await adapter.read("salesorder", [write.id for write in writes], COLUMNS, lines=LINES)
+    assert all(isinstance(row, Row) and len(row.lines) == 1 for row in rows.values())
+    assert (await org.control.requests())["total"] == 3
+
+
+async def test_a_lookup_to_a_short_list_has_its_rows_as_options(org):
+    """Units, price lists and currencies are found by their names, asked for once; a customer's table is no list."""
+    adapter = org.dataverse()
+    schedule = (await org.control.seed("uomschedule", [{"name": "Lengths", "baseuomname": "Metre"}]))[0]
+    described = await adapter.describe("product", ("name", "defaultuomscheduleid"), ("defaultuomscheduleid",))
+    assert described.columns["defaultuomscheduleid"].options[schedule] == "Lengths"
+    await org.control.reset_requests()
+    await adapter.describe("product", ("name", "defaultuomscheduleid"), ("defaultuomscheduleid",))
+    assert (await org.control.requests())["total"] == 0
+    order = await adapter.describe("salesorder", ("customerid",), ("customerid",))
+    assert order.columns["customerid"].options == {}
