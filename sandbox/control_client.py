@@ -82,6 +82,10 @@ class Control:
         """Add an empty column: one that was taken away as it was, any other one as text."""
         await self._ask("POST", "/columns/add", {"entity": entity, "column": column})
 
+    async def add_entity(self, entity: str, columns: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add a custom object with these columns, described as in the stand-in's metadata file."""
+        await self._ask("POST", "/entities/add", {"entity": entity, "columns": columns})
+
     async def requests(self) -> dict[str, Any]:
         """Return the counts: total, operations, writes, by, most (in work at one time)."""
         return dict(await self._ask("GET", "/requests"))

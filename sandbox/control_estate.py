@@ -1,6 +1,6 @@
 """The part of the control API that is about a whole installation: snapshots and their restore, columns, rights of the integration user."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -32,6 +32,10 @@ class Estate(Protocol):
         """Add an empty column: one that was taken away as it was, any other one as text."""
         ...
 
+    def add_entity(self, entity: str, columns: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add a custom object with these columns beside those that every object has, described as in the metadata file."""
+        ...
+
 
 def estate_routes(estate: Estate, dumps: Callable[[Any], str]) -> tuple[BaseRoute, ...]:
     """Return the routes for `Panel.extra_routes`."""
@@ -59,7 +63,13 @@ def estate_routes(estate: Estate, dumps: Callable[[Any], str]) -> tuple[BaseRout
         estate.add_column(body["entity"], body["column"])
         return {"ok": True}
 
+    async def add_entity(request: Request) -> Any:
+        body = await request.json()
+        estate.add_entity(body["entity"], body["columns"])
+        return {"ok": True}
+
     return (
+        control_route("/entities/add", "POST", add_entity, dumps),
         control_route("/snapshot", "POST", snapshot, dumps),
         control_route("/restore", "POST", restore, dumps),
         control_route("/rights", "POST", rights, dumps),

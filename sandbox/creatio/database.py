@@ -42,6 +42,10 @@ class Database:
             )
             self._connection.execute('CREATE INDEX IF NOT EXISTS "_history_at" ON "_history" (entity, at)')
 
+    def add_entity(self, entity: Entity) -> None:
+        """Create the table of a new object."""
+        self._create_table(entity)
+
     def _create_table(self, entity: Entity) -> None:
         columns = ", ".join(
             f'"{column.name}" {"TEXT PRIMARY KEY NOT NULL" if column.name == "Id" else _SQL_TYPES.get(column.kind, "TEXT")}'

@@ -3,10 +3,11 @@
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sandbox.control import Refused, Switches
 from sandbox.creatio.database import Database
-from sandbox.creatio.schema import Column, Entity
+from sandbox.creatio.schema import Column, Entity, custom_entity
 from sandbox.creatio.settings import CreatioSettings
 
 _OWN = frozenset({"Id", "CreatedOn", "CreatedById", "ModifiedOn", "ModifiedById", "ProcessListeners"})
@@ -73,6 +74,23 @@ class CreatioEstate:
         entities[entity] = replace(target, columns={**target.columns, column: added})
         for name, owner in collections.items():
             entities[owner] = replace(entities[owner], collections={**entities[owner].collections, name: (entity, column)})
+
+    def add_entity(self, entity: str, columns: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add an object; its lookups lead to objects that are there, which get a collection of its rows."""
+        entities = self.database.schema.entities
+        if entity in entities or not entity.startswith("Usr"):
+            raise Refused(f"got object {entity!r}, allowed a new name that begins with Usr")
+        made = custom_entity(entity, columns)
+        for column in made.columns.values():
+            if column.target is not None:
+                self._entity(column.target)
+        with self.database.transaction():
+            self.database.add_entity(made)
+        entities[entity] = made
+        for column in made.columns.values():
+            if column.target is not None and column.name not in _OWN:
+                owner, name = entities[column.target], f"{entity}CollectionBy{column.navigation}"
+                entities[column.target] = replace(owner, collections={**owner.collections, name: (entity, column.name)})
 
     def _entity(self, name: str) -> Entity:
         entity = self.database.schema.entities.get(name)

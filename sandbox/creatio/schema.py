@@ -125,6 +125,11 @@ def load_schema() -> Schema:
     return Schema(entities, values, custom["translations"])
 
 
+def custom_entity(name: str, columns: Mapping[str, Mapping[str, Any]]) -> Entity:
+    """Return an object that somebody designed: its own columns, described as in the metadata files, and those of every object."""
+    return Entity(name, {column: _column(column, facts) for column, facts in {**_AUDIT, **columns}.items()}, {})
+
+
 def _column(name: str, facts: Mapping[str, Any]) -> Column:
     kind_name: str = facts["type"]
     is_text = kind_name.startswith("Text")

@@ -207,6 +207,22 @@ def _table(name: str, raw: Mapping[str, Any], keys: tuple[Key, ...] = ()) -> Tab
     )
 
 
+def custom_table(name: str, columns: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return a custom table: its own columns, described as in the metadata file, and those that the platform gives every table."""
+    raw: dict[str, Any] = json.loads(_METADATA.read_text(encoding="utf-8"))
+    given = ("createdon", "createdby", "modifiedon", "modifiedby", "versionnumber", "ownerid", "statecode", "statuscode")
+    prefix = name.partition("_")[0]
+    own = {column: {"create": True, "update": True, "custom": True, **facts} for column, facts in columns.items()}
+    facts = {
+        "entity_set": f"{name}s",
+        "primary_id": f"{name}id",
+        "primary_name": f"{prefix}_name",
+        "ownership": "UserOwned",
+        "columns": {f"{name}id": _ID, **{column: raw["account"]["columns"][column] for column in given}, **own},
+    }
+    return _table(name, facts)
+
+
 _ID: Mapping[str, Any] = {"type": "Uniqueidentifier", "create": True, "required": "system"}
 _NAME: Mapping[str, Any] = {"type": "String", "max_length": 160, "create": True, "update": True}
 _VERSION: Mapping[str, Any] = {"type": "BigInt"}

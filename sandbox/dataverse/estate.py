@@ -3,10 +3,11 @@
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sandbox.control import Refused
 from sandbox.dataverse.columns import add_column, remove_column
-from sandbox.dataverse.definitions import Column, Table
+from sandbox.dataverse.definitions import Column, Table, custom_table
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.organization import Organization
 
@@ -64,6 +65,20 @@ class DataverseEstate:
         new = Column(column.lower(), column, "String", max_length=_NEW_LENGTH, custom=True)
         with self.organization.database.transaction():
             add_column(self.organization, table, self._removed.pop((entity, column), new))
+
+    def add_entity(self, entity: str, columns: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add a custom table, tracked for changes; its lookups lead to tables that are there."""
+        if entity in self.organization.tables or "_" not in entity:
+            raise Refused(f"got table '{entity}', allowed a new name with a publisher's prefix")
+        for facts in columns.values():
+            for target in facts.get("targets", ()):
+                self._table(target)
+        table = custom_table(entity, columns)
+        with self.organization.database.transaction():
+            self.organization.database.define(table)
+        self.organization.tables = {**self.organization.tables, entity: table}
+        tracked = self.organization.switches.current.tracked_tables
+        self.organization.switches.update({"tracked_tables": set(tracked) | {entity}})
 
     def _table(self, entity: str) -> Table:
         table = self.organization.tables.get(entity)
