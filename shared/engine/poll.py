@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from shared.core.document import lines_of
 from shared.core.errors import Denied, Stale, TandemError
 from shared.core.mapping import Mapping
 from shared.core.records import Change, ChangePage, Side
@@ -168,7 +169,8 @@ class Poll:
         deadline = services.clock() + services.limits.poll_slice
         system = services.system(mapping, side)
         held = _held_so_far(mark, position)
-        pages = system.changes(mapping.entity(side), mapping.columns(side), position, settings.query_start)
+        lines = lines_of(mapping, side)
+        pages = system.changes(mapping.entity(side), mapping.columns(side), position, settings.query_start, lines=lines)
         async for page in pages:
             found += len(page.changes)
             held = await self._must_hold(mapping, page) if held is None else held

@@ -62,8 +62,12 @@ class System(Protocol):
         Raises Denied, Transient, or Rejected `unknown_entity`. Columns that do not exist are listed in `missing`.
         """
 
-    def changes(self, entity: str, columns: Collection[str], position: str | None, since: datetime | None) -> AsyncIterator[ChangePage]:
+    def changes(
+        self, entity: str, columns: Collection[str], position: str | None, since: datetime | None, *, lines: LinesOf | None = None
+    ) -> AsyncIterator[ChangePage]:
         """Yield pages of what may have changed since `position` (None: everything, or everything since `since`).
+
+        With `lines` a document of which only a line changed is told of as well, without a stamp, where its own time may not move.
 
         Raises Stale `dataverse.delta_expired` when the position is worth nothing any more.
         """

@@ -11,10 +11,24 @@ from functools import partial
 from typing import Final, TypeVar
 
 from shared.core.errors import Denied, Rejected, TandemError, Transient
-from shared.core.records import ChangePage, Entity, KeyRange, LinesOf, RangeBy, RangePage, Row, Value, Write, WriteResult, is_empty, is_guid
+from shared.core.records import (
+    Change,
+    ChangePage,
+    Entity,
+    KeyRange,
+    LinesOf,
+    RangeBy,
+    RangePage,
+    Row,
+    Value,
+    Write,
+    WriteResult,
+    is_empty,
+    is_guid,
+)
 from shared.systems.creatio_csdl import Model
 from shared.systems.creatio_errors import Answer, Asked, about, bad_answer, error_of, failed
-from shared.systems.creatio_feed import Feed
+from shared.systems.creatio_feed import Feed, joined, parted
 from shared.systems.creatio_ranges import Cutter, cutting_walk, reading_walk
 from shared.systems.creatio_schema import Schema
 from shared.systems.creatio_service import Service, creatio_error, rows_of
@@ -139,15 +153,39 @@ class Creatio:
         columns: Collection[str],
         position: str | None,
         since: datetime | None,
+        *,
+        lines: LinesOf | None = None,
     ) -> AsyncIterator[ChangePage]:
         """Yield pages of what may have changed since `position`; a quiet poll is one request and gives the same position back.
+
+        With `lines` it is two: many servers change a line without its document, or by SQL (creatio.md 5.1). A line that is deleted so
+        is found when its document changes next.
 
         The feed is about whole records (creatio.md 4), so `columns` says only this: without any, and without a position, everything is
         read to be compared, in large pages.
         """
         complete_walk = position is None and not columns
         size = max(self._page_size, _WALK_ROWS) if complete_walk else self._page_size
-        feed = Feed(entity, position, since, page_size=size, overlap=self._overlap)
+        own, below = parted(position)
+        feed = Feed(entity, own, since, page_size=size, overlap=self._overlap)
+        if lines is None:
+            async for page in self._followed(feed, entity):
+                yield page
+            return
+        last: ChangePage | None = None
+        async for page in self._followed(feed, entity):
+            if not page.complete:
+                yield replace(page, position=joined(page.position, below))
+            last = page
+        assert last is not None  # noqa: S101 - a feed has a page at least
+        detail = Feed(lines.entity, below, since, page_size=self._page_size, overlap=self._overlap, parent=lines.parent)
+        held: tuple[Sequence[Change], Sequence[TandemError]] = (last.changes, last.problems)  # goes with the first page of lines
+        async for page in self._followed(detail, lines.entity):
+            changes, problems = (*held[0], *page.changes), (*held[1], *page.problems)
+            yield replace(page, changes=changes, problems=problems, position=joined(last.position, page.position))
+            held = ((), ())
+
+    async def _followed(self, feed: Feed, entity: str) -> AsyncIterator[ChangePage]:
         while not feed.complete:
             rows, response = await self._listed(feed.link or feed.url, entity)
             yield feed.take(rows, response.server_time)

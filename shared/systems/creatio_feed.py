@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.core.errors import Rejected, TandemError
-from shared.core.records import Change, ChangePage, Stamp
+from shared.core.records import EMPTY_GUID, Change, ChangePage, Stamp, is_guid
 from shared.systems.creatio_errors import SYSTEM, bad_answer, kept_moving
 from shared.systems.creatio_wire import Rows, bad_row, collection_url, read_id, read_stamp, since_filter
 
@@ -90,9 +90,13 @@ class _Query:
 class Feed:
     """One walk through the changes of an object: ask `url`, give the answer to `take`, until `complete`."""
 
-    def __init__(self, entity: str, position: str | None, since: datetime | None, *, page_size: int, overlap: timedelta) -> None:
+    def __init__(
+        self, entity: str, position: str | None, since: datetime | None, *, page_size: int, overlap: timedelta, parent: str = ""
+    ) -> None:
+        """Follow an object; with `parent`, a lookup, each changed row is told as a change of the record that it belongs to."""
         before = Position.decode(position) if position is not None else Position(since)
         self._entity = entity
+        self._parent = parent
         self._given = position
         self._resumed = before.open
         self._since = since if position is None else None
@@ -115,7 +119,7 @@ class Feed:
         """Return the URL of the next page, relative to the service root (when there is no `link` to follow)."""
         return collection_url(
             self._entity,
-            select=("Id", "ModifiedOn"),
+            select=("Id", "ModifiedOn", self._parent) if self._parent else ("Id", "ModifiedOn"),
             where=since_filter(self._query.start),
             order="ModifiedOn,Id",
             top=self._page_size + min(len(self._seen), MOST_SEEN),
@@ -168,8 +172,15 @@ class Feed:
             self._at_last.add(mark)
             if moment >= self._floor():
                 self._keep(mark, moment)
-            if not known:
-                changes.append(Change(record_id, Stamp(moment)))
+            if not known and (change := self._change(raw, record_id, moment)):
+                changes.append(change)
+
+    def _change(self, raw: Mapping[str, Any], record_id: str, moment: datetime) -> Change | None:
+        """Return what a row announces; the time of a line says nothing about its document, and one without document concerns nobody."""
+        if not self._parent:
+            return Change(record_id, Stamp(moment))
+        parent = raw.get(self._parent)
+        return Change(parent.lower(), None) if isinstance(parent, str) and is_guid(parent) and parent != EMPTY_GUID else None
 
     def _keep(self, mark: bytes, moment: datetime) -> None:
         self._window[mark] = moment
@@ -231,6 +242,19 @@ class Feed:
             start = max(start, min(self._since, self._clock))
         window = {mark: moment for mark, moment in self._window.items() if start is None or moment >= start}
         return Position(start, _newest(window)).encode()
+
+
+def joined(own: str, lines: str | None) -> str:
+    """Return the position of a feed of documents: that of the documents and that of their lines."""
+    return json.dumps({"own": own, "lines": lines}, separators=(",", ":"))
+
+
+def parted(position: str | None) -> tuple[str | None, str | None]:
+    """Return the positions of documents and lines that `joined` put together; one of documents alone stays as it is."""
+    if position is None or not position.startswith('{"own":'):
+        return position, None
+    members = json.loads(position)
+    return members["own"], members["lines"]
 
 
 def _mark(raw: Mapping[str, Any], record_id: str | None, moment: datetime | None) -> bytes:

@@ -100,7 +100,13 @@ class Dataverse:
         return await self._metadata.describe(entity, columns, options)
 
     async def changes(
-        self, entity: str, columns: Collection[str], position: str | None, since: datetime | None
+        self,
+        entity: str,
+        columns: Collection[str],
+        position: str | None,
+        since: datetime | None,
+        *,
+        lines: LinesOf | None = None,  # noqa: ARG002 - a line's change moves its document's totals and version
     ) -> AsyncIterator[ChangePage]:
         """Yield pages of the change-tracking chain; the position is the server's own link, sent back as it came (dataverse.md 4).
 

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.core.errors import Rejected
-from shared.core.records import Write, WriteKind
+from shared.core.records import Change, ChangePage, LinesOf, Write, WriteKind
+from shared.systems.creatio import Creatio
 from tests.contract.creatio_site import Doors, Site, ids_of, walk
 
+LINES = LinesOf("InvoiceProduct", "InvoiceId", ("Name", "Quantity"))
 LONG_AGO = "2024-07-05T04:33:37.315174Z"
 
 
@@ -196,3 +198,39 @@ async def test_an_unknown_object_is_named(site: Site) -> None:
     with pytest.raises(Rejected) as caught:
         await walk(site.creatio(), entity="UsrNope")
     assert (caught.value.code, caught.value.entity) == ("creatio.unknown_entity", "UsrNope")
+
+
+async def documents(adapter: Creatio, position: str | None = None) -> list[ChangePage]:
+    """Return all pages of the feed of invoices with their lines."""
+    return [page async for page in adapter.changes("Invoice", ("Number",), position, None, lines=LINES)]
+
+
+async def test_a_changed_line_announces_its_document(site: Site) -> None:
+    """Creatio.md 5.1: an invoice's own time does not move with its lines, so these have a feed of their own; a quiet poll is two requests."""
+    invoices = await site.seed([{"Number": f"I-{number}"} for number in range(30)], "Invoice")
+    lines = await site.seed([{"Name": "Pen", "Quantity": 1, "InvoiceId": one} for one in invoices], "InvoiceProduct")
+    adapter = site.creatio(page_size=10)
+    first = await documents(adapter)
+    assert {change.id for page in first for change in page.changes} == set(invoices)
+    assert [page.complete for page in first] == [False] * (len(first) - 1) + [True]
+    position = first[-1].position
+    await site.reset_counts()
+    assert [(page.changes, page.position, page.complete) for page in await documents(adapter, position)] == [((), position, True)]
+    assert (await site.counts())["total"] == 2
+    await site.edit(lines[7], {"Quantity": 4}, "InvoiceProduct")
+    pages = await documents(adapter, position)
+    assert invoices[7] in ids_of(pages)
+    assert Change(invoices[7], None) in [change for page in pages for change in page.changes]
+
+
+async def test_a_broken_walk_of_documents_goes_on_where_it_was(site: Site) -> None:
+    """A position from the middle, of documents or of lines, brings what is left of both."""
+    invoices = await site.seed([{"Number": f"I-{number}"} for number in range(25)], "Invoice")
+    await site.seed([{"Name": "Pen", "Quantity": 1, "InvoiceId": one} for one in invoices], "InvoiceProduct")
+    adapter = site.creatio(page_size=10)
+    pages = await documents(adapter)
+    for number, page in enumerate(pages[:-1]):
+        rest = await documents(adapter, page.position)
+        told = {change.id for one in (*pages[: number + 1], *rest) for change in one.changes}
+        assert told == set(invoices), number
+        assert rest[-1].complete

@@ -222,7 +222,7 @@ class FakeSystem:
         there = self._of(entity)
         return {record_id: record_id in there for record_id in ids}
 
-    async def changes(self, entity: str, columns: Collection[str], position: str | None, since: datetime | None):
+    async def changes(self, entity: str, columns: Collection[str], position: str | None, since: datetime | None, *, lines=None):
         self._gate("changes")
         self.requests += 1
         if position is not None and self.expired:
