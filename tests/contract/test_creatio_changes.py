@@ -206,7 +206,7 @@ async def documents(adapter: Creatio, position: str | None = None) -> list[Chang
 
 
 async def test_a_changed_line_announces_its_document(site: Site) -> None:
-    """Creatio.md 5.1: an invoice's own time does not move with its lines, so these have a feed of their own; a quiet poll is two requests."""
+    """Creatio.md 5.1: an invoice's own time does not move with its lines, so these have a feed of their own; quiet is two requests."""
     invoices = await site.seed([{"Number": f"I-{number}"} for number in range(30)], "Invoice")
     lines = await site.seed([{"Name": "Pen", "Quantity": 1, "InvoiceId": one} for one in invoices], "InvoiceProduct")
     adapter = site.creatio(page_size=10)
