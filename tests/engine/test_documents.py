@@ -63,7 +63,8 @@ def _products() -> dict[str, object]:
     }
 
 
-def _line(name: str | None, quantity: int, price: str, product: str | None = None) -> dict[str, Value]:
+def make_line(name: str | None, quantity: int, price: str, product: str | None = None) -> dict[str, Value]:
+    """Return a line in Creatio."""
     return {"Name": name, "Quantity": Decimal(quantity), "Price": Decimal(price), "ProductId": product}
 
 
@@ -77,6 +78,11 @@ def _sum(quantity: str, price: str):
 
 @pytest.fixture
 def shop() -> World:
+    """Return a world of orders with lines."""
+    return make_shop()
+
+
+def make_shop() -> World:
     """Return a world of orders with lines, and of the products that they refer to."""
     world = World(mapping=_mapping(), further=[_products()])
     creatio, dynamics = world.creatio, world.dynamics
@@ -106,7 +112,7 @@ def _lines(world: World) -> dict[str, tuple[Value, Value, Value]]:
 
 async def test_an_order_arrives_with_its_lines_in_one_write(shop):
     """Header and lines are one write; the next cycles find nothing to do."""
-    _order(shop, {PEN: _line("Pen", 3, "1.50"), INK: _line("Ink", 1, "7")})
+    _order(shop, {PEN: make_line("Pen", 3, "1.50"), INK: make_line("Ink", 1, "7")})
     await shop.cycle()
     assert _lines(shop) == {PEN: ("Pen", 3, Decimal("1.5")), INK: ("Ink", 1, 7)}
     assert shop.dynamics.value(shop.twin(Side.CREATIO, ORDER), "creditlimit") == Decimal("11.5")
@@ -117,9 +123,9 @@ async def test_an_order_arrives_with_its_lines_in_one_write(shop):
 
 async def test_lines_are_changed_added_and_removed(shop):
     """What changed among the lines is one write more; a line that is gone on both sides is forgotten."""
-    _order(shop, {PEN: _line("Pen", 3, "1.50")})
+    _order(shop, {PEN: make_line("Pen", 3, "1.50")})
     await shop.cycle(2)
-    shop.creatio.edit_lines_as_user(ORDER, {PEN: {"Quantity": Decimal(4)}, INK: _line("Ink", 1, "7")})
+    shop.creatio.edit_lines_as_user(ORDER, {PEN: {"Quantity": Decimal(4)}, INK: make_line("Ink", 1, "7")})
     await shop.cycle(2)
     assert _lines(shop) == {PEN: ("Pen", 4, Decimal("1.5")), INK: ("Ink", 1, 7)}
     shop.creatio.edit_lines_as_user(ORDER, {PEN: None})
@@ -132,7 +138,7 @@ async def test_lines_are_changed_added_and_removed(shop):
 
 async def test_a_line_edited_or_removed_in_dynamics_is_put_back(shop):
     """Lines go one way: what somebody does to one of ours on the other side is restored (law 3)."""
-    _order(shop, {PEN: _line("Pen", 3, "1.50"), INK: _line("Ink", 1, "7")})
+    _order(shop, {PEN: make_line("Pen", 3, "1.50"), INK: make_line("Ink", 1, "7")})
     await shop.cycle(2)
     order = shop.twin(Side.CREATIO, ORDER)
     shop.dynamics.edit_lines_as_user(order, {line_id(ORDERS, PEN): {"quantity": Decimal(9)}, line_id(ORDERS, INK): None})
@@ -147,7 +153,7 @@ async def test_an_order_waits_for_the_products_of_its_lines(shop):
     shop.dynamics.fails = lambda verb: None
     shop.creatio.create_as_user(PRODUCT, Id=PRODUCT, Name="Pen", Code="P-1")
     shop.creatio.hidden.add(PRODUCT)
-    _order(shop, {PEN: _line("Pen", 3, "1.50", PRODUCT), INK: _line("Ink", 1, "7")})
+    _order(shop, {PEN: make_line("Pen", 3, "1.50", PRODUCT), INK: make_line("Ink", 1, "7")})
     await shop.poll()
     for _ in range(3):
         await shop.deliver_together()
@@ -162,10 +168,10 @@ async def test_an_order_waits_for_the_products_of_its_lines(shop):
 
 async def test_a_bad_line_holds_the_whole_order_until_it_is_mended(shop):
     """A line without what it needs is a failure of its own, and nothing of the change is written meanwhile."""
-    _order(shop, {PEN: _line("Pen", 3, "1.50")})
+    _order(shop, {PEN: make_line("Pen", 3, "1.50")})
     await shop.cycle(2)
     before = dict(_lines(shop))
-    shop.creatio.edit_lines_as_user(ORDER, {PEN: {"Quantity": Decimal(5)}, INK: _line(None, 1, "7")})
+    shop.creatio.edit_lines_as_user(ORDER, {PEN: {"Quantity": Decimal(5)}, INK: make_line(None, 1, "7")})
     shop.creatio.edit_as_user(ORDER, Name="Renamed")
     await shop.cycle(2)
     assert _lines(shop) == before
@@ -180,7 +186,7 @@ async def test_a_bad_line_holds_the_whole_order_until_it_is_mended(shop):
 
 async def test_a_new_order_with_a_bad_line_is_not_created(shop):
     """A create is held as a whole, too, and told."""
-    _order(shop, {PEN: _line("Pen", 3, "1.50"), INK: _line(None, 1, "7")})
+    _order(shop, {PEN: make_line("Pen", 3, "1.50"), INK: make_line(None, 1, "7")})
     await shop.cycle(2)
     assert not shop.dynamics.records
     assert shop.counts() == {"rejected": 1}
@@ -188,7 +194,7 @@ async def test_a_new_order_with_a_bad_line_is_not_created(shop):
 
 async def test_a_refused_change_leaves_the_old_document(shop):
     """The server takes all or nothing; the failure is told, and the same values are not sent again (law 13)."""
-    _order(shop, {PEN: _line("Pen", 3, "1.50")})
+    _order(shop, {PEN: make_line("Pen", 3, "1.50")})
     await shop.cycle(2)
     shop.dynamics.refuse = lambda write: Rejected("dataverse.refused", system="dataverse", record_id=write.id)
     shop.creatio.edit_lines_as_user(ORDER, {PEN: {"Quantity": Decimal(5)}})
@@ -205,7 +211,7 @@ async def test_a_refused_change_leaves_the_old_document(shop):
 async def test_different_totals_are_told_with_both_figures(shop):
     """A server that sums up otherwise is not believed and not corrected: a person sees both amounts."""
     shop.dynamics.totals = lambda lines: {"creditlimit": _sum("quantity", "priceperunit")(lines)["creditlimit"] + Decimal("0.50")}
-    _order(shop, {PEN: _line("Pen", 3, "1.50")})
+    _order(shop, {PEN: make_line("Pen", 3, "1.50")})
     await shop.cycle(2)
     (failure,) = shop.ledger.failed.values()
     assert (failure.field, failure.code) == ("totals", "document.totals_differ")
@@ -220,7 +226,7 @@ async def test_different_totals_are_told_with_both_figures(shop):
 async def test_rounding_within_the_tolerance_is_no_difference(shop):
     """A cent is the mapping's tolerance."""
     shop.dynamics.totals = lambda lines: {"creditlimit": _sum("quantity", "priceperunit")(lines)["creditlimit"] + Decimal("0.01")}
-    _order(shop, {PEN: _line("Pen", 3, "1.50")})
+    _order(shop, {PEN: make_line("Pen", 3, "1.50")})
     await shop.cycle(2)
     assert shop.failure_codes() == set()
 
@@ -230,7 +236,7 @@ async def test_lines_that_nobody_in_creatio_knows_stop_the_document(shop):
     there = guid(700)
     shop.dynamics.create_as_user(there, name="Order", accountnumber="O-1")
     shop.dynamics.edit_lines_as_user(there, {guid(701): {"productdescription": "Pen", "quantity": 3, "priceperunit": Decimal("1.5")}})
-    _order(shop, {PEN: _line("Pen", 3, "1.50")})
+    _order(shop, {PEN: make_line("Pen", 3, "1.50")})
     await shop.cycle(2)
     assert list(shop.dynamics.lines[there]) == [guid(701)]
     assert {code for _, code in shop.failure_codes()} == {"document.foreign_lines"}
@@ -246,7 +252,7 @@ async def test_a_crash_at_any_step_doubles_and_loses_no_line(step, shop):
         if left[0] == 0:
             raise Crash
 
-    _order(shop, {PEN: _line("Pen", 3, "1.50")})
+    _order(shop, {PEN: make_line("Pen", 3, "1.50")})
     shop.on_step = dies
     for _ in range(2):
         try:
@@ -254,7 +260,7 @@ async def test_a_crash_at_any_step_doubles_and_loses_no_line(step, shop):
         except Crash:
             shop.start()
     left[0] = step
-    shop.creatio.edit_lines_as_user(ORDER, {PEN: None, INK: _line("Ink", 2, "7")})
+    shop.creatio.edit_lines_as_user(ORDER, {PEN: None, INK: make_line("Ink", 2, "7")})
     for _ in range(2):
         try:
             await shop.cycle()
