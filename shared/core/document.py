@@ -126,26 +126,30 @@ def pruned(binding: Binding, rows: Mapping[Side, Row]) -> Binding:
 class Difference:
     """Two totals that should be the same and are not."""
 
-    creatio_column: str
+    creatio_columns: tuple[str, ...]
     creatio: Decimal
     dynamics_column: str
     dynamics: Decimal
 
     def __str__(self) -> str:
         """Tell both figures."""
-        return f"{self.creatio_column} is {self.creatio:f} in Creatio, {self.dynamics_column} is {self.dynamics:f} in Dynamics"
+        summed = " ".join(self.creatio_columns)
+        return f"{summed} is {self.creatio:f} in Creatio, {self.dynamics_column} is {self.dynamics:f} in Dynamics"
 
 
 def differences(mapping: FlowMapping, rows: Mapping[Side, Row]) -> list[Difference]:
     """Compare the totals of a document whose two rows were just read; an absent amount is 0."""
     found = []
     for total in mapping.totals:
-        creatio, dynamics = (_amount(rows[side], name) for side, name in ((Side.CREATIO, total.creatio), (Side.DYNAMICS, total.dynamics)))
+        creatio = sum((_amount(rows[Side.CREATIO], name) for name in total.creatio), Decimal(0))
+        dynamics = _amount(rows[Side.DYNAMICS], total.dynamics)
         if abs(creatio - dynamics) > total.tolerance:
             found.append(Difference(total.creatio, creatio, total.dynamics, dynamics))
     return found
 
 
 def _amount(row: Row, column: str) -> Decimal:
-    value = row.values.get(column)
-    return Decimal(value) if isinstance(value, (int, Decimal)) else Decimal(0)
+    """Return a column's amount, 0 for an empty one; with `-` before its name the opposite."""
+    value = row.values.get(column.removeprefix("-"))
+    amount = Decimal(value) if isinstance(value, (int, Decimal)) else Decimal(0)
+    return -amount if column.startswith("-") else amount

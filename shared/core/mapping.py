@@ -5,8 +5,8 @@ These are the models; `mapping_load` reads files into them and checks them again
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as MappingOf
-from collections.abc import Sequence
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeAlias
@@ -38,7 +38,22 @@ class _Row(_Strict):
     drift: Literal["restore", "keep"] = Field(
         default="restore", description="One-way rows: put an edit of the receiving side back, or leave it."
     )
+    optional: bool = Field(
+        default=False,
+        description="A column that a live system does not have leaves the row out, and nobody is told: it came with a licence.",
+    )
+    needs: str | None = Field(default=None, description="A Creatio column; while it is empty the row reads as empty. Only with `>`.")
+    unless: str | None = Field(default=None, description="A Creatio column; while it is filled the row reads as empty. Only with `>`.")
     note: str = Field(default="", description="Why the row is as it is. Changes nothing.")
+
+    @cached_property
+    def conditions(self) -> tuple[str, ...]:
+        """Return the Creatio columns that decide whether the row's value counts."""
+        return tuple(column for column in (self.needs, self.unless) if column)
+
+    def counts(self, get: Callable[[str], Any]) -> bool:
+        """Tell whether the row's value in Creatio counts, by a record's other columns; `get` returns their normal values."""
+        return (self.needs is None or get(self.needs) is not None) and (self.unless is None or get(self.unless) is None)
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return the row's columns on one side, in order."""
@@ -83,6 +98,7 @@ class ChoiceRow(_Row):
     otherwise: Literal["reject", "keep"] = Field(
         default="reject", description="A value without partner: reject the field, or keep what the other side has."
     )
+    default: Plain | None = Field(default=None, description="What every value without partner becomes; one-way rows only.")
 
 
 class ReferenceRow(_Row):
@@ -249,19 +265,23 @@ class Lines(_Strict):
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return the columns of the lines' rows on one side, each once."""
-        return tuple(dict.fromkeys(column for row in self.fields for column in row.columns(side)))
+        return tuple(dict.fromkeys(column for row in self.fields for column in (*row.columns(side), *_conditions(row, side))))
 
     def option_columns(self, side: Side) -> tuple[str, ...]:
-        """Return the columns whose live options a choice row needs."""
-        return tuple(dict.fromkeys(row.columns(side)[0] for row in self.fields if isinstance(row, ChoiceRow)))
+        """Return the columns whose live options a row needs."""
+        return tuple(dict.fromkeys(row.columns(side)[0] for row in self.fields if _needs_options(row, side)))
 
 
 class Total(_Strict):
     """An amount that both sides work out by themselves and that must be the same after a write."""
 
-    creatio: str
+    creatio: tuple[str, ...] = Field(min_length=1, description="Creatio columns that are added up; one with `-` before it is taken off.")
     dynamics: str
     tolerance: Decimal = Field(default=Decimal("0.01"), ge=0, description="How far rounding may part them.")
+
+    def columns(self, side: Side) -> tuple[str, ...]:
+        """Return the columns of a side."""
+        return (self.dynamics,) if side is Side.DYNAMICS else tuple(name.removeprefix("-") for name in self.creatio)
 
 
 class Mapping(_Strict):
@@ -311,15 +331,15 @@ class Mapping(_Strict):
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return every column the flow reads or writes on a side, each once."""
-        read = [column for row in self.fields for column in row.columns(side)]
+        read = [column for row in self.fields for column in (*row.columns(side), *_conditions(row, side))]
         ways = {Side.CREATIO: ">", Side.DYNAMICS: "<"}
-        totals = [total.creatio if side is Side.CREATIO else total.dynamics for total in self.totals]
+        totals = [column for total in self.totals for column in total.columns(side)]
         return tuple(dict.fromkeys([*read, *(c.column for c in self.when if c.way == ways[side]), *totals]))
 
     def option_columns(self, side: Side) -> tuple[str, ...]:
         """Return the columns whose live options a choice row or a condition needs."""
         ways = {Side.CREATIO: ">", Side.DYNAMICS: "<"}
-        named = [row.columns(side)[0] for row in self.fields if isinstance(row, ChoiceRow)]
+        named = [row.columns(side)[0] for row in self.fields if _needs_options(row, side)]
         return tuple(dict.fromkeys([*named, *(c.column for c in self.when if c.way == ways[side])]))
 
     def match_rows(self, key: Sequence[str]) -> list["AnyRow"]:
@@ -332,6 +352,15 @@ AnyRow: TypeAlias = (
     CopyRow | ChoiceRow | ReferenceRow | ConstantRow | SourceIdRow | JoinRow | SplitNameRow
     | DateRow | DatetimeRow | MoneyRow | IntegerRow | BooleanRow | PhoneRow | LineRow
 )  # fmt: skip
+
+
+def _conditions(row: AnyRow, side: Side) -> tuple[str, ...]:
+    return row.conditions if side is Side.CREATIO else ()
+
+
+def _needs_options(row: AnyRow, side: Side) -> bool:
+    """Tell whether a row's values are named by live options: those of a list, and a constant for a lookup."""
+    return isinstance(row, ChoiceRow) or (isinstance(row, ConstantRow) and bool(row.columns(side)) and isinstance(row.value, str))
 
 
 class Pair(_Strict):
@@ -356,6 +385,7 @@ class MappingSet(BaseModel):
     def row_hash(self, row: AnyRow) -> str:
         """Return the hash of what changes a row's values: columns, rule with its version and settings, value list (law 1)."""
         body = row.model_dump(mode="json", include=_VALUE_MEMBERS)
+        body |= row.model_dump(mode="json", include=_LATER_MEMBERS, exclude_none=True)
         if isinstance(row, ChoiceRow):
             body["pairs"] = [[pair.creatio, pair.dynamics] for pair in self.values.get(row.values, ())]
         text = json.dumps([RULE_VERSION, body], sort_keys=True, separators=(",", ":"))
@@ -382,6 +412,8 @@ class MappingSet(BaseModel):
 
 
 _VALUE_MEMBERS = {"creatio", "dynamics", "rule", "values", "flow", "users", "value", "separator", "scale", "overlong"}
+_LATER_MEMBERS = {"needs", "unless", "default"}
+"""Members that came later: they stand in a row's hash only where they are given, so that older rows keep theirs."""
 
 
 def schema() -> str:

@@ -204,6 +204,10 @@ def _row_problems(row: AnyRow, mapping: Mapping, flows: MappingOf[str, Mapping],
             yield f"{side.value}: this column is missing"
     if row.way == "=" and (reason := _irreversible(row)):
         yield f"way: got '=', allowed '>' or '<': {reason}"
+    if row.conditions and row.way != ">":
+        yield f"needs, unless: got way {row.way!r}, allowed '>': they are conditions on the Creatio record"
+    if isinstance(row, ChoiceRow) and row.default is not None and row.way == "=":
+        yield "default: for one-way rows only: nobody could tell which value it came from"
     if row.drift == "keep" and row.way == "=":
         yield "drift: `keep` is for one-way rows only"
     yield from _list_problems(row)

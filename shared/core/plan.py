@@ -125,7 +125,7 @@ class Edge:
     @classmethod
     def of(cls, rows: Sequence[AnyRow], side: Side) -> "Edge":
         """Return the edge of rows."""
-        columns = tuple(None if row.is_joined(side) or not row.columns(side) else row.columns(side)[0] for row in rows)
+        columns = tuple(row.columns(side)[0] if _is_plain(row, side) else None for row in rows)
         return cls(side, rows, columns, tuple(framed_name(_printed_name(row, side)) for row in rows))
 
     def values(self, record: Row) -> list[Value]:
@@ -188,9 +188,14 @@ def columns_of(rows: Collection[AnyRow], fields: MappingOf[str, Value], side: Si
     return columns
 
 
+def _is_plain(row: AnyRow, side: Side) -> bool:
+    """Tell whether a row's value on a side is that of one column, whatever the others hold."""
+    return bool(row.columns(side)) and not row.is_joined(side) and not (row.conditions and side is Side.CREATIO)
+
+
 def value_on(row: AnyRow, side: Side, record: Row | None) -> Value:
     """Return a row's value on one side of a record; a tuple where the side joins several columns."""
-    if record is None:
+    if record is None or (row.conditions and side is Side.CREATIO and not row.counts(record.values.get)):
         return None
     columns = row.columns(side)
     if row.is_joined(side):

@@ -110,6 +110,8 @@ def line_conversion(lines: Lines, context: Context) -> Callable[[Value, str], Co
         made: dict[str, Scalar] = {}
         for row, one in turns:
             column = row.columns(Side.CREATIO)
+            if row.conditions and not row.counts(given.get):
+                continue
             converted = one(given[column[0]] if column else None, "")
             if converted.state is State.KEPT:
                 continue
@@ -248,6 +250,8 @@ def _choice(row: AnyRow, source: Side, value: Value, _record_id: str, context: C
         found = _stored(there, name)
         if found is not None:
             return _value(found)
+    if row.default is not None and (found := _stored(there, row.default)) is not None:
+        return _value(found)
     if row.otherwise == "keep":
         return Converted(State.KEPT)
     return _problem("mapping.value_unknown", f"{here.name} has a value without partner for {there.name} in the list {row.values!r}")
@@ -317,9 +321,13 @@ def _user(row: ReferenceRow, source: Side, user: str, context: Context) -> Conve
     return _problem("mapping.value_unknown", f"{row.columns(source)[0]} names a user whose e-mail no user of the other side has")
 
 
-def _constant(row: AnyRow, _source: Side, _given: Value, _record_id: str, _context: Context) -> Converted:
+def _constant(row: AnyRow, source: Side, _given: Value, _record_id: str, context: Context) -> Converted:
     assert isinstance(row, ConstantRow)  # noqa: S101 - the table below pairs row and rule
-    return _value(row.value)
+    target = context.column(source.other, row.columns(source.other)[0])
+    if target.type is not ColumnType.LOOKUP:
+        return _value(row.value)
+    found = _stored(target, row.value)
+    return _value(found) if found is not None else _problem("mapping.value_unknown", f"{target.name} has no {row.value!r} to choose from")
 
 
 def _source_id(_row: AnyRow, _source: Side, _given: Value, record_id: str, _context: Context) -> Converted:

@@ -49,7 +49,10 @@ def _column_gone(system: System, entity: str) -> Stale:
 async def open_desk(
     services: Services, mapping: FlowMapping, settings: FlowSettings, pins: Mapping[str, Pin] | None = None
 ) -> tuple[Desk, dict[str, TandemError]]:
-    """Describe both sides and read the users; rows that name an unknown column are dropped, each with its error (law 13)."""
+    """Describe both sides and read the users; rows that name an unknown column are dropped, each with its error (law 13).
+
+    An optional row is dropped without one: its column comes with a licence that not everybody has.
+    """
     creatio, dynamics = await asyncio.gather(*(_describe(services, mapping, side) for side in Side))
     entities = {Side.CREATIO: creatio, Side.DYNAMICS: dynamics}
     users: dict[Side, Mapping[str, str]] = {}
@@ -57,20 +60,22 @@ async def open_desk(
         found = await asyncio.gather(*(services.system(mapping, side).users() for side in Side))
         users = dict(zip(Side, found, strict=True))
     errors: dict[str, TandemError] = {}
+    absent: dict[str, TandemError] = {}
     for row in mapping.fields:
         for side in Side:
             missing = [column for column in row.columns(side) if column in entities[side].missing]
             if missing:
                 system = mapping.system(side)
-                errors[row.key] = Rejected(
-                    f"{system}.unknown_column", missing[0], system=system, entity=mapping.entity(side), field=row.key
-                )
+                error = Rejected(f"{system}.unknown_column", missing[0], system=system, entity=mapping.entity(side), field=row.key)
+                (absent if row.optional else errors)[row.key] = error
     context = Context(entities, services.mappings.values, {}, users)
     line_context = replace(context, entities=await _describe_lines(services, mapping, mapping.lines)) if mapping.lines else None
     closed = {Side.DYNAMICS: not settings.to_dynamics, Side.CREATIO: not settings.to_creatio}
     shut = frozenset(side for side in Side if closed[side])
     away = {row.key: pin.value for row in mapping.fields if (pin := (pins or {}).get(away_pin(mapping.flow, row.key)))}
-    desk = Desk(services.mappings, mapping, context, services.keyring, frozenset(errors), shut, services.clock(), away, line_context)
+    desk = Desk(
+        services.mappings, mapping, context, services.keyring, frozenset({*errors, *absent}), shut, services.clock(), away, line_context
+    )
     return desk, errors
 
 

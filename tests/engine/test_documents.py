@@ -40,7 +40,7 @@ def _mapping() -> dict[str, object]:
                 {"creatio": "ProductId", "way": ">", "dynamics": "productid", "rule": "reference", "flow": PRODUCTS, "if_missing": "wait"},
             ],
         },
-        "totals": [{"creatio": "Limit", "dynamics": "creditlimit", "tolerance": "0.01"}],
+        "totals": [{"creatio": ["Limit"], "dynamics": "creditlimit", "tolerance": "0.01"}],
     }
 
 
