@@ -1,5 +1,6 @@
 """The page of each mapping in docs/mappings, and the schema of mapping files: both are made from the mappings and their model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from shared.core.mapping import (
     CreatioEnd,
     DynamicsEnd,
     JoinRow,
+    Lines,
     Mapping,
     MappingSet,
     MoneyRow,
@@ -40,6 +42,10 @@ _DELETES: Final = {
     "deactivate": "the other one is made inactive",
     "delete": "the other one is deleted too",
 }
+_UNIT: Final = (
+    "A document and its lines are one unit: all of it is written, or nothing, and a line that waits or can't be written holds the whole "
+    "document."
+)
 _OWNERS: Final = {"creatio": "Creatio wins", "dynamics": "Dynamics wins", "ask": "a person decides"}
 
 
@@ -59,12 +65,11 @@ def write_mapping_pages() -> list[Path]:
 def mapping_page(mappings: MappingSet, flow: str) -> str:
     """Return the page of a flow: what happens to its records, a table of its rows, the value lists it uses."""
     mapping = mappings.flows[flow]
-    return "\n".join([*_head(mapping), *_table(mapping), *_lists(mappings, mapping)]) + "\n"
+    details = _details(mapping, mapping.lines) if mapping.lines else []
+    return "\n".join([*_head(mapping), *_table("Fields", mapping.fields), *details, *_lists(mappings, mapping)]) + "\n"
 
 
 def _head(mapping: Mapping) -> list[str]:
-    keys = ", then ".join(" and ".join(f"`{column}`" for column in key) for key in mapping.match)
-    unclear = f"a key with an empty part is skipped. Where that is not clear, {_DUPLICATES[mapping.on_duplicate]}"
     both = f"{_OWNERS[mapping.owner]}, unless the row says otherwise. Edits of different fields both survive"
     return [
         f"# {mapping.title} (`{mapping.flow}`)",
@@ -74,13 +79,35 @@ def _head(mapping: Mapping) -> list[str]:
         f"This page is written by `make docs` from `mappings/{mapping.flow}.json`.",
         "",
         f"- **Objects:** {_end(mapping.creatio)} and {_end(mapping.dynamics)}.",
-        f"- **Existing pairs** are found by {keys}; {unclear}.",
+        _pairs(mapping),
         f"- **A record without a partner** is {_CREATE[mapping.create]}.",
         f"- **When a record is deleted** on one side, {_DELETES[mapping.on_delete]}; the two are no longer kept in step.",
         *_conditions(mapping),
         f"- **One field edited on both sides** at the same time: {both}.",
         "- **→ and ←** lead one way only: an edit on the receiving side is put back, unless the row says otherwise.",
     ]
+
+
+def _pairs(mapping: Mapping) -> str:
+    """Say how existing records find each other."""
+    if not mapping.match:
+        return "- **Existing pairs** are not looked for: no column tells two of these records apart."
+    keys = ", then ".join(" and ".join(f"`{column}`" for column in key) for key in mapping.match)
+    unclear = f"a key with an empty part is skipped. Where that is not clear, {_DUPLICATES[mapping.on_duplicate]}"
+    return f"- **Existing pairs** are found by {keys}; {unclear}."
+
+
+def _details(mapping: Mapping, lines: Lines) -> list[str]:
+    """Say what becomes of a document's lines and totals."""
+    said = [
+        *("", "## Lines", ""),
+        f"`{lines.creatio.entity}` in Creatio and `{lines.dynamics.entity}` in Dynamics. {_UNIT}",
+        *_rows(lines.fields),
+    ]
+    for total in mapping.totals:
+        summed = " ".join(f"less `{one[1:]}`" if one.startswith("-") else f"and `{one}`" for one in total.creatio).removeprefix("and ")
+        said += ["", f"After a write {summed} in Creatio and `{total.dynamics}` in Dynamics must be the same, to {total.tolerance}."]
+    return said
 
 
 def _conditions(mapping: Mapping) -> list[str]:
@@ -98,9 +125,13 @@ def _end(end: CreatioEnd | DynamicsEnd) -> str:
     return f"`{end.entity}` in {'Creatio' if isinstance(end, CreatioEnd) else 'Dynamics'}"
 
 
-def _table(mapping: Mapping) -> list[str]:
-    lines = ["", "## Fields", "", "| Creatio | | Dynamics | How | Why |", "|---|---|---|---|---|"]
-    for row in mapping.fields:
+def _table(title: str, rows: Sequence[AnyRow]) -> list[str]:
+    return ["", f"## {title}", *_rows(rows)]
+
+
+def _rows(rows: Sequence[AnyRow]) -> list[str]:
+    lines = ["", "| Creatio | | Dynamics | How | Why |", "|---|---|---|---|---|"]
+    for row in rows:
         cells = (_columns(row, Side.CREATIO), _WAYS[row.way], _columns(row, Side.DYNAMICS), _how(row), row.note)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return lines
@@ -121,17 +152,23 @@ def _how(row: AnyRow) -> str:
         said.append(f"both edited: {_OWNERS[row.owner]}")
     if row.drift == "keep":
         said.append("an edit of the receiving side stays")
+    if row.needs:
+        said.append(f"only where `{row.needs}` is filled")
+    if row.unless:
+        said.append(f"only where `{row.unless}` is empty")
+    if row.optional:
+        said.append("left out where a column is missing")
     return "; ".join(part for part in said if part)
 
 
 def _rule(row: AnyRow) -> str:  # noqa: PLR0911 - one line a rule reads best
     match row:
         case ChoiceRow(values="labels"):
-            return f"choice by equal labels, {_otherwise(row.otherwise)}"
+            return f"choice by equal labels, {_otherwise(row)}"
         case ChoiceRow():
-            return f"choice by the list [{row.values}](#{row.values.replace('_', '-')}), {_otherwise(row.otherwise)}"
+            return f"choice by the list [{row.values}](#{row.values.replace('_', '-')}), {_otherwise(row)}"
         case ReferenceRow(users="email"):
-            return f"user with the same e-mail, {_otherwise(row.otherwise)}"
+            return f"user with the same e-mail, {_otherwise(row)}"
         case ReferenceRow():
             later = "the record waits for it" if row.if_missing == "wait" else "the link follows when it is there"
             return f"record of `{row.flow}`, {later}"
@@ -145,12 +182,15 @@ def _rule(row: AnyRow) -> str:  # noqa: PLR0911 - one line a rule reads best
             return {"copy": "", "source_id": "id of the source record"}.get(row.rule, row.rule.replace("_", " "))
 
 
-def _otherwise(otherwise: str) -> str:
-    return "else a person must act" if otherwise == "reject" else "else left as it is"
+def _otherwise(row: ChoiceRow | ReferenceRow) -> str:
+    if isinstance(row, ChoiceRow) and row.default is not None:
+        return f"else {row.default!r}"
+    return "else a person must act" if row.otherwise == "reject" else "else left as it is"
 
 
 def _lists(mappings: MappingSet, mapping: Mapping) -> list[str]:
-    used = sorted({row.values for row in mapping.fields if isinstance(row, ChoiceRow)} - {"labels"})
+    rows = (*mapping.fields, *(mapping.lines.fields if mapping.lines else ()))
+    used = sorted({row.values for row in rows if isinstance(row, ChoiceRow)} - {"labels"})
     lines = ["", "## Value lists"] if used else []
     for name in used:
         lines += ["", f"### {name.replace('_', '-')}", "", "| Creatio | Dynamics |", "|---|---|"]

@@ -12,7 +12,6 @@ from typing import Final, TypeVar
 
 from shared.core.errors import Denied, Rejected, TandemError, Transient
 from shared.core.records import (
-    Change,
     ChangePage,
     Entity,
     KeyRange,
@@ -28,7 +27,8 @@ from shared.core.records import (
 )
 from shared.systems.creatio_csdl import Model
 from shared.systems.creatio_errors import Answer, Asked, about, bad_answer, error_of, failed
-from shared.systems.creatio_feed import Feed, joined, parted
+from shared.systems.creatio_feed import Feed
+from shared.systems.creatio_lines import one_feed, parted, with_lines
 from shared.systems.creatio_ranges import Cutter, cutting_walk, reading_walk
 from shared.systems.creatio_schema import Schema
 from shared.systems.creatio_service import Service, creatio_error, rows_of
@@ -148,13 +148,7 @@ class Creatio:
         return await self._schema.describe(entity, columns, options)
 
     async def changes(
-        self,
-        entity: str,
-        columns: Collection[str],
-        position: str | None,
-        since: datetime | None,
-        *,
-        lines: LinesOf | None = None,
+        self, entity: str, columns: Collection[str], position: str | None, since: datetime | None, *, lines: LinesOf | None = None
     ) -> AsyncIterator[ChangePage]:
         """Yield pages of what may have changed since `position`; a quiet poll is one request and gives the same position back.
 
@@ -168,22 +162,12 @@ class Creatio:
         size = max(self._page_size, _WALK_ROWS) if complete_walk else self._page_size
         own, below = parted(position)
         feed = Feed(entity, own, since, page_size=size, overlap=self._overlap)
-        if lines is None:
-            async for page in self._followed(feed, entity):
-                yield page
-            return
-        last: ChangePage | None = None
-        async for page in self._followed(feed, entity):
-            if not page.complete:
-                yield replace(page, position=joined(page.position, below))
-            last = page
-        assert last is not None  # noqa: S101 - a feed has a page at least
-        detail = Feed(lines.entity, below, since, page_size=self._page_size, overlap=self._overlap, parent=lines.parent)
-        held: tuple[Sequence[Change], Sequence[TandemError]] = (last.changes, last.problems)  # goes with the first page of lines
-        async for page in self._followed(detail, lines.entity):
-            changes, problems = (*held[0], *page.changes), (*held[1], *page.problems)
-            yield replace(page, changes=changes, problems=problems, position=joined(last.position, page.position))
-            held = ((), ())
+        pages = self._followed(feed, entity)
+        if lines is not None:
+            detail = Feed(lines.entity, below, since, page_size=self._page_size, overlap=self._overlap, parent=lines.parent)
+            pages = one_feed(pages, self._followed(detail, lines.entity), below)
+        async for page in pages:
+            yield page
 
     async def _followed(self, feed: Feed, entity: str) -> AsyncIterator[ChangePage]:
         while not feed.complete:
@@ -251,22 +235,7 @@ class Creatio:
         return await self._with_model(lines.entity, (*lines.columns, lines.parent), partial(self._with_lines, rows, lines))
 
     async def _with_lines(self, rows: Mapping[str, Row | TandemError], lines: LinesOf, model: Model) -> Mapping[str, Row | TandemError]:
-        us = await self._whoami()
-        found: dict[str, dict[str, Mapping[str, Value]]] = {key: {} for key, row in rows.items() if isinstance(row, Row)}
-        errors: dict[str, TandemError] = {}
-        for some in chunks(list(found), MOST_IDS):
-            where = " or ".join(key_filter({lines.parent: one}, model) for one in some)
-            names = dict.fromkeys((*ALWAYS, *lines.columns, lines.parent))
-            async for raw in self._service.all_rows(model.name, names, where=where, page_size=self._page_size):
-                parent = str(raw.get(lines.parent) or "").lower()
-                try:
-                    row = read_row(raw, lines.columns, model, us)
-                except TandemError as error:
-                    errors[parent] = about(error, model.name, parent)
-                    continue
-                if parent in found:
-                    found[parent][row.id] = row.values
-        return {**{key: replace(row, lines=found[key]) if isinstance(row, Row) else row for key, row in rows.items()}, **errors}
+        return await with_lines(self._service, rows, lines, model, await self._whoami(), page_size=self._page_size)
 
     async def _read_all(self, ids: Collection[str], columns: Collection[str], model: Model) -> Mapping[str, Row | TandemError]:
         us = await self._whoami()

@@ -244,19 +244,6 @@ class Feed:
         return Position(start, _newest(window)).encode()
 
 
-def joined(own: str, lines: str | None) -> str:
-    """Return the position of a feed of documents: that of the documents and that of their lines."""
-    return json.dumps({"own": own, "lines": lines}, separators=(",", ":"))
-
-
-def parted(position: str | None) -> tuple[str | None, str | None]:
-    """Return the positions of documents and lines that `joined` put together; one of documents alone stays as it is."""
-    if position is None or not position.startswith('{"own":'):
-        return position, None
-    members = json.loads(position)
-    return members["own"], members["lines"]
-
-
 def _mark(raw: Mapping[str, Any], record_id: str | None, moment: datetime | None) -> bytes:
     text = f"{record_id}|{moment.isoformat()}" if record_id and moment else repr(sorted((k, str(v)) for k, v in raw.items()))
     return hashlib.blake2b(text.encode(), digest_size=_HASH_BYTES).digest()

@@ -25,7 +25,7 @@ def test_every_code_has_a_title_and_advice(code) -> None:
 @every_code
 def test_every_code_is_named_by_its_place_and_what_happened(code) -> None:
     """`system.what_happened` in small letters: fit for a table key, a page anchor and a search."""
-    assert re.fullmatch(r"(creatio|dataverse|mapping|match|merge|delete|sync|message|ledger)\.[a-z_]+", code)
+    assert re.fullmatch(r"(creatio|dataverse|document|mapping|match|merge|delete|sync|message|ledger)\.[a-z_]+", code)
 
 
 def test_both_systems_share_their_codes() -> None:
