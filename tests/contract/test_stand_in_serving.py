@@ -161,7 +161,8 @@ async def test_the_clock_of_the_server_shows_in_the_date_header(client):
 async def test_a_dropped_connection_leaves_no_answer_and_the_work_undone_or_done(client, server):
     """`drop_before` closes the socket with nothing done, `drop_after` with everything done; both then stop at `times`."""
     await _chaos(client, {"kind": "drop_before", "times": 1})
-    with pytest.raises(httpx.RemoteProtocolError):
+    # With the body unread the system may reset the connection instead of ending it.
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
         await client.post("/work", content=b"x" * 100_000)
     assert server.done == 0
     await _chaos(client, {"kind": "drop_after", "times": 1})
