@@ -104,27 +104,28 @@ def _first_status(name: str) -> int:
 
 
 def _line_parts(write: Write, table: Table, path: str, lines: LineTable) -> Iterator[Part]:
+    """Yield the operations of a document's lines; one of which a create-only column is to change is made anew under its id."""
     there: Mapping[str, Mapping[str, Value]] = write.seen.lines if write.seen is not None else {}
     navigation = lines.table.attributes[lines.parent].navigation_to(table.definition.name)
     for key, values in sorted(write.lines.items()):
         line = f"{path}/{lines.table.definition.set_name}({key})"
         version = str(there.get(key, {}).get(LINE_VERSION) or "*")
-        if values is None:
+        changed = {name: value for name, value in (values or {}).items() if key in there and value != there[key].get(name)}
+        fixed = {name for name in changed if not lines.table.attributes[name].column.updatable}
+        made_anew = any(changed[name] is not None for name in fixed)
+        if values is None or made_anew:
             yield Part("DELETE", line, {"Accept": "application/json", "If-Match": version})
-        elif key in there:
-            body = wire.body_of(Write(WriteKind.UPDATE, key, _changed(values, there[key])), lines.table, lines.targets)
-            yield Part("PATCH", line, {**_HEADERS, "If-Match": version}, to_json(body))
-        else:
+        if values is not None and key in there and not made_anew:
+            update = {name: value for name, value in changed.items() if name not in fixed}  # equal ones fire plug-ins (dataverse.md 5)
+            if update:
+                body = wire.body_of(Write(WriteKind.UPDATE, key, update), lines.table, lines.targets)
+                yield Part("PATCH", line, {**_HEADERS, "If-Match": version}, to_json(body))
+        elif values is not None:
             filled = {name: value for name, value in values.items() if value is not None}
             body = wire.body_of(Write(WriteKind.CREATE, key, filled), lines.table, lines.targets)
             parent = {f"{navigation}@odata.bind": f"/{table.definition.set_name}({write.id})"}
             body = {lines.table.definition.id_column: key, **parent, **body}
             yield Part("POST", f"{path}/{lines.table.definition.set_name}", _HEADERS, to_json(body))
-
-
-def _changed(values: Mapping[str, Value], there: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the columns of a line that are to change: others may be create-only, and equal ones fire plug-ins (dataverse.md 5)."""
-    return {name: value for name, value in values.items() if value != there.get(name)}
 
 
 class Documents:

@@ -146,3 +146,20 @@ async def test_a_lookup_to_a_short_list_has_its_rows_as_options(org):
     assert (await org.control.requests())["total"] == 0
     order = await adapter.describe("salesorder", ("customerid",), ("customerid",))
     assert order.columns["customerid"].options == {}
+
+
+async def test_a_line_whose_create_only_column_changes_is_made_anew(org):
+    """What the server set by itself is left alone; a real change deletes the line and creates it again under the same id."""
+    adapter, pen = org.dataverse(), new_id()
+    made = await order(org, adapter, {pen: {**line("Pen", "3", "1.5"), "isproductoverridden": True}})
+    untouched = {**line("Pen", "4", "1.5"), "isproductoverridden": None}
+    result = await change(adapter, made, {}, {pen: untouched})
+    assert result.error is None, result.error
+    assert bare(result.row)[pen] == line("Pen", "4", "1.5")
+    assert result.row is not None
+    seen = (await adapter.read("salesorder", [made.id], COLUMNS, lines=LINES))[made.id]
+    assert isinstance(seen, Row)
+    result = await change(adapter, seen, {}, {pen: {**line("Pen", "5", "1.5"), "isproductoverridden": False, "productdescription": None}})
+    assert result.error is None, result.error
+    assert bare(result.row)[pen]["isproductoverridden"] is False
+    assert len(await org.control.rows("salesorderdetail")) == 1
