@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
 
 from sandbox.creatio.content import fill, made_id
 from sandbox.creatio.database import Database
@@ -47,6 +48,13 @@ USERS = {
         "d0000000-0000-4000-8000-000000000003": "alicia@contoso.example",
     },
 }
+LISTS = {
+    "uom": ("Primary Unit",),
+    "uomschedule": ("Default Unit",),
+    "transactioncurrency": ("US Dollar", "Euro", "Pound Sterling"),
+    "pricelevel": ("Standard US Dollar", "Standard Euro", "Standard Pound Sterling"),
+}
+"""Rows of the short tables in Dynamics whose names the value lists use."""
 PARENTS = {
     Side.CREATIO: {
         "bound": "c0000000-0000-4000-8000-000000000011",
@@ -123,11 +131,16 @@ def _plain_columns(entity: str) -> dict[str, Column]:
             creatable=column.creatable,
             updatable=column.updatable,
             targets=column.targets,
-            options={str(value): label for value, label in column.options.items()},
+            options={str(value): label for value, label in column.options.items()} | _listed(column.targets),
         )
         for column in load_tables()[entity].columns.values()
         if column.type in DATAVERSE_TYPES
     }
+
+
+def _listed(targets: tuple[str, ...]) -> dict[str, str]:
+    """Return the rows of a short table by id, when a lookup leads to one."""
+    return {str(uuid5(NAMESPACE_OID, name)): name for target in targets if len(targets) == 1 for name in LISTS.get(target, ())}
 
 
 @cache
