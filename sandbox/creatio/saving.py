@@ -15,6 +15,7 @@ from sandbox.chaos import Rule
 from sandbox.control import Clock, Switches
 from sandbox.creatio.database import Database, StoredRow
 from sandbox.creatio.effects import Effects
+from sandbox.creatio.effects_documents import DocumentEffects
 from sandbox.creatio.errors import bad_bytes, database_error, not_found
 from sandbox.creatio.schema import Column, Entity, Schema
 from sandbox.creatio.settings import CreatioSettings
@@ -29,6 +30,7 @@ _CASCADES = {
     "ContactAddress",
     "ContactCommunication",
     "InvoiceProduct",
+    "OpportunityProductInterest",
     "OrderProduct",
     "ProductPrice",
 }
@@ -66,6 +68,7 @@ class Saving:
         self._clock = clock
         self._schema: Schema = database.schema
         self._effects = Effects(database, self._stamped_update, self._stamped_insert)
+        self._document_effects = DocumentEffects(database, self._stamped_update)
 
     def create(self, entity: Entity, values: Mapping[str, Stored], actor: Actor, normalise: Rule | None = None) -> Saved:
         """Insert a row with defaults and side effects; CreatioError 500 as the database or the object refuses it."""
@@ -93,6 +96,7 @@ class Saving:
                 raise error from None
             if self._switches.current.side_effects:
                 self._effects.after_save(entity, row, set(values), actor, created=True)
+                self._document_effects.after_save(entity, row, set(values), actor, created=True)
         return Saved(self._database.get(entity.name, str(row["Id"])) or row, shown)
 
     def update(
@@ -119,6 +123,7 @@ class Saving:
             after = self._database.get(entity.name, row_id) or before
             if changed and self._switches.current.side_effects:
                 self._effects.after_save(entity, after, changed, actor, created=False)
+                self._document_effects.after_save(entity, after, changed, actor, created=False)
         return self._database.get(entity.name, row_id) or after
 
     def delete(self, entity: Entity, row_id: str, actor: Actor) -> None:
@@ -132,6 +137,7 @@ class Saving:
             self._database.delete(entity.name, row_id)
             if self._switches.current.side_effects:
                 self._effects.after_delete(entity, before, actor)
+                self._document_effects.after_delete(entity, before, actor)
 
     def _release(self, child: Entity, column: Column, entity: Entity, row_id: str) -> None:
         empties = self._switches.current.delete_referenced == "empty" and not column.required
