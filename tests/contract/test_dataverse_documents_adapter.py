@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -151,15 +152,57 @@ async def test_a_lookup_to_a_short_list_has_its_rows_as_options(org):
 async def test_a_line_whose_create_only_column_changes_is_made_anew(org):
     """What the server set by itself is left alone; a real change deletes the line and creates it again under the same id."""
     adapter, pen = org.dataverse(), new_id()
-    made = await order(org, adapter, {pen: {**line("Pen", "3", "1.5"), "isproductoverridden": True}})
+    schedule = (await org.control.rows("uomschedule"))[0]["uomscheduleid"]
+    product = {"name": "Pen", "productnumber": "P-1", "quantitydecimal": 2, "defaultuomscheduleid": schedule}
+    pens = (await org.control.create("product", product))["productid"]
+    made = await order(org, adapter, {pen: line("Pen", "3", "1.5")})
     untouched = {**line("Pen", "4", "1.5"), "isproductoverridden": None}
     result = await change(adapter, made, {}, {pen: untouched})
     assert result.error is None, result.error
     assert bare(result.row)[pen] == line("Pen", "4", "1.5")
-    assert result.row is not None
-    seen = (await adapter.read("salesorder", [made.id], COLUMNS, lines=LINES))[made.id]
+    wider = replace(LINES, columns=(*LINES.columns, "productid", "ispriceoverridden"))
+    seen = (await adapter.read("salesorder", [made.id], COLUMNS, lines=wider))[made.id]
     assert isinstance(seen, Row)
-    result = await change(adapter, seen, {}, {pen: {**line("Pen", "5", "1.5"), "isproductoverridden": False, "productdescription": None}})
+    listed = {
+        **line("Pen", "5", "1.5"),
+        "isproductoverridden": False,
+        "productdescription": None,
+        "productid": pens,
+        "ispriceoverridden": True,
+    }
+    (result,) = await adapter.write("salesorder", [Write(WriteKind.UPDATE, seen.id, {}, seen, {pen: listed})], lines=wider)
     assert result.error is None, result.error
-    assert bare(result.row)[pen]["isproductoverridden"] is False
+    assert bare(result.row)[pen]["productid"] == pens
     assert len(await org.control.rows("salesorderdetail")) == 1
+
+
+async def test_an_opportunity_is_won_by_its_action_and_reopened_by_its_state(org):
+    """A status that closes goes through the action, after what else is written; an open one reopens first."""
+    adapter = org.dataverse()
+    account = (await org.control.seed("account", [{"name": "Acme"}]))[0]
+    columns = ("name", "statuscode", "statecode")
+    key = new_id()
+    create = Write(WriteKind.CREATE, key, {"name": "Deal", "customerid": account, "statuscode": 1})
+    (made,) = await adapter.write("opportunity", [create])
+    assert made.error is None
+    for status, state, name in ((3, 1, "Won"), (1, 0, "Back"), (5, 2, "Lost")):
+        (seen,) = (await adapter.read("opportunity", [key], columns)).values()
+        assert isinstance(seen, Row)
+        (result,) = await adapter.write("opportunity", [Write(WriteKind.UPDATE, key, {"name": name, "statuscode": status}, seen)])
+        assert result.error is None, result.error
+        assert result.row is not None
+        assert (result.row.values["statecode"], result.row.values["statuscode"], result.row.values["name"]) == (state, status, name)
+    assert len(await org.control.rows("opportunityclose")) == 2
+
+
+async def test_a_case_is_resolved_by_its_action(org):
+    """Nothing but the status: one action, and the row as it is afterwards."""
+    adapter = org.dataverse()
+    account = (await org.control.seed("account", [{"name": "Acme"}]))[0]
+    key = (await org.control.create("incident", {"title": "Smoke", "customerid": account}))["incidentid"]
+    (seen,) = (await adapter.read("incident", [key], ("title", "statuscode"))).values()
+    assert isinstance(seen, Row)
+    (result,) = await adapter.write("incident", [Write(WriteKind.UPDATE, key, {"statuscode": 5}, seen)])
+    assert result.error is None, result.error
+    assert result.row is not None
+    assert result.row.values["statuscode"] == 5
