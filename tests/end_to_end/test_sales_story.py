@@ -69,6 +69,7 @@ async def test_an_order_becomes_a_sales_order_to_the_cent_and_is_fulfilled(tmp_p
         await creatio.edit("OrderProduct", pens, {"Quantity": 10, **amounts})
         await creatio.delete("OrderProduct", inks)
         await in_step(house)
+        assert await house.failures(order, "sales.order") == {}
         changed, ours = await _order(house, "ORD-1"), await creatio.row("Order", order) or {}
         assert _money(changed["totalamount"]) == _money(ours["Amount"]) + Decimal("2.90") != _money(made["totalamount"])
         assert len(await house.dynamics.rows("salesorderdetail")) == 2
