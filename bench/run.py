@@ -2,7 +2,7 @@
 
     python -m sandbox bench                  everything; some minutes
     python -m sandbox bench --quick          few records; nothing is written
-    python -m sandbox bench --only core      one part; nothing is written (core, costs, loads, race, scale, start-up, profile)
+    python -m sandbox bench --only core      one part; nothing is written (core, costs, documents, loads, race, scale, start-up, profile)
     python -m sandbox bench --large          the bulk loads of many records alone, most of an hour; written to bench/LOADS.md
 
 BENCH_RECORDS and BENCH_RUNS, or --records and --runs, say how many records each tool loads and how often; BENCH_MANY is the larger
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import budgets, bulk_load, core_speed, model, model_check, report, sandbox_cost, start_up
+from bench import budgets, bulk_load, core_speed, documents, model, model_check, report, sandbox_cost, start_up
 from bench.budgets import Budget
 from bench.competitors import ALL, PEERS, SERIAL_ONE, TANDEM_WEIGHED, Competitor
 from bench.profiles import load_profile, plain
@@ -112,6 +112,11 @@ def _costs(wanted: Options) -> Part:
     return Part(budgets.of_costs(costs), report.cost_table(costs))
 
 
+def _documents(wanted: Options) -> Part:
+    say("What documents cost ...")
+    return Part([], documents.section(asyncio.run(documents.measure(min(wanted.records, documents.ORDERS)))))
+
+
 def _loads(wanted: Options) -> Part:
     say("Bulk loads between the stand-ins ...")
     loads = [bulk_load.in_own_process(*asked.split(":")) for asked in wanted.loads]
@@ -173,6 +178,7 @@ def _profile(wanted: Options) -> Part:
 PARTS: Final[dict[str, Callable[[Options], Part]]] = {
     "costs": _costs,
     "core": _core,
+    "documents": _documents,
     "loads": _loads,
     "race": _race,
     "scale": _scale,

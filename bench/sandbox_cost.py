@@ -141,10 +141,10 @@ async def measure(records: int = RECORDS) -> list[Cost]:
 
 
 @asynccontextmanager
-async def driven(fill: Callable[[Sandbox], Awaitable[None]]) -> AsyncIterator[Driver]:
-    """Run a sandbox, filled at its start, and the app in this process in its host's place."""
+async def driven(fill: Callable[[Sandbox], Awaitable[None]], flows: str = FLOW) -> AsyncIterator[Driver]:
+    """Run a sandbox, filled at its start, and the app with these flows in this process in its host's place."""
     # Nearly every account is edited at once, which the flow would else ask a person about (law 12).
-    schedules = {"WATCH_SCHEDULE": NEVER, "DEFAULT_INTERVAL_MS": "1000", "FLOWS": FLOW, "MAX_CHANGE_SHARE": "1"}
+    schedules = {"WATCH_SCHEDULE": NEVER, "DEFAULT_INTERVAL_MS": "1000", "FLOWS": flows, "MAX_CHANGE_SHARE": "1"}
     with tempfile.TemporaryDirectory(prefix="tandem-bench-", ignore_cleanup_errors=True) as folder:
         async with Sandbox.start(Path(folder), poll_schedule=NEVER, settings=schedules, before_host=fill) as sandbox:
             await sandbox.stop("host")

@@ -191,7 +191,7 @@ class Saving:
         if column.name in {"OwnerId", "CreatedById"}:
             return actor.contact
         if column.name == "CurrencyId":
-            return _USD
+            return None if entity.name == "OrderProduct" else _USD  # a line takes that of its order
         default = column.default
         if isinstance(default, bool | int):
             return int(default) * int(10**column.scale)
