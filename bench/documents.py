@@ -17,6 +17,7 @@ ORDERS: Final = 1_000
 LINES: Final = 5
 _FLOWS: Final = "sales.account,sales.contact,sales.product,sales.order"
 _AT_ONCE: Final = 500
+_DOLLARS: Final = "915e8a55-98d6-df11-9b2a-001d60e938c6"
 
 
 def _id(kind: str, *numbers: int) -> str:
@@ -31,10 +32,8 @@ async def _fill(sandbox: Sandbox) -> None:
     """Put an account and the products into Creatio: what the orders refer to."""
     creatio, piece = sandbox.control("creatio"), await _value(sandbox, "Unit", "Piece")
     await creatio.seed("Account", [{"Id": _id("account"), "Name": "Buyer", "Code": "B-1", "UsrActive": True}])
-    products = [
-        {"Id": _id("product", n), "Name": f"Part {n}", "Code": f"P-{n}", "Price": 1.5, "UnitId": piece, "Active": True}
-        for n in range(LINES)
-    ]
+    plain = {"Price": 1.5, "UnitId": piece, "CurrencyId": _DOLLARS, "Active": True}
+    products = [{"Id": _id("product", n), "Name": f"Part {n}", "Code": f"P-{n}", **plain} for n in range(LINES)]
     await creatio.seed("Product", products)
 
 
@@ -45,10 +44,8 @@ async def _orders(sandbox: Sandbox, number: int) -> None:
         some = range(start, min(start + _AT_ONCE, number))
         lines = [_line(order, line, piece) for order in some for line in range(LINES)]
         amount = sum(line["TotalAmount"] for line in lines[:LINES])
-        orders = [
-            {"Id": _id("order", n), "Number": f"ORD-{n}", "AccountId": _id("account"), "StatusId": confirmed, "Amount": amount}
-            for n in some
-        ]
+        plain = {"AccountId": _id("account"), "StatusId": confirmed, "CurrencyId": _DOLLARS, "Amount": amount}
+        orders = [{"Id": _id("order", n), "Number": f"ORD-{n}", **plain} for n in some]
         await creatio.seed("Order", orders)
         await creatio.seed("OrderProduct", lines)
 
