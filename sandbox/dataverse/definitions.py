@@ -285,8 +285,6 @@ def _shipped_tables() -> Mapping[str, Table]:
     raw: dict[str, Any] = json.loads(_METADATA.read_text(encoding="utf-8"))
     for name in ("account", "contact"):
         raw[name]["columns"]["tandem_creatioid"] = CREATIO_ID
-    for facts in raw.values():
-        facts["columns"].setdefault("versionnumber", _VERSION)  # the activities' metadata leave it out
     tables = {name: _table(name, facts) for name, facts in {**raw, **_platform_tables()}.items()}
     for name in ("account", "contact"):
         tables[name] = tables[name].with_keys((CREATIO_ID_KEY,))

@@ -7,7 +7,6 @@ from typing import Any
 
 from sandbox.dataverse import faults, values
 from sandbox.dataverse.addresses import Segment
-from sandbox.dataverse.closing import ACTIONS
 from sandbox.dataverse.definitions import Table, fixed_id
 from sandbox.dataverse.entity_definitions import publish, reactivate_key
 from sandbox.dataverse.faults import Fault
@@ -116,7 +115,6 @@ def _row_of(organization: Organization, body: Mapping[str, Any], name: str) -> t
 
 
 UNBOUND: Mapping[str, Callable[[Organization, Operation, Segment], Reply]] = {
-    **ACTIONS,
     "WhoAmI": _who_am_i,
     "BulkDelete": take_job,
     "asyncoperations": show_job,

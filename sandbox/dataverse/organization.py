@@ -21,7 +21,6 @@ BASE_CURRENCY_ID = fixed_id("transactioncurrency", "USD")
 APPLICATION_USER_ID = fixed_id("systemuser", "application")
 DEFAULT_CLIENT_ID = "00000000-0000-0000-0000-00000000c11e"
 
-_UNITS = fixed_id("uomschedule")
 _CURRENCIES = (
     ("USD", "US Dollar", "$", "1.000000000000"),
     ("EUR", "Euro", "€", "0.920000000000"),
@@ -173,21 +172,6 @@ def _built_in(organization: Organization, client_id: str) -> dict[str, Sequence[
         "businessunit": [{**unit, "name": "contoso", **dates}],
         "team": [{"teamid": fixed_id("team", "contoso"), "name": "contoso", **unit, **dates}],
         "systemuser": users,
-        "uomschedule": [{"uomscheduleid": _UNITS, "name": "Default Unit", "baseuomname": "Primary Unit", **state, **dates}],
-        "uom": [
-            {"uomid": fixed_id("uom"), "name": "Primary Unit", "quantity": "1", "uomscheduleid": _UNITS, "isschedulebaseuom": 1, **dates}
-        ],
-        "pricelevel": [
-            {
-                "pricelevelid": fixed_id("pricelevel", code),
-                "name": f"Standard {name}",
-                "transactioncurrencyid": fixed_id("transactioncurrency", code),
-                "statecode": 0,
-                "statuscode": 100_001,
-                **dates,
-            }
-            for code, name, _, _ in _CURRENCIES
-        ],
         "transactioncurrency": [
             {
                 "transactioncurrencyid": fixed_id("transactioncurrency", code),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sandbox.dataverse import documents, faults, rules
+from sandbox.dataverse import faults, rules
 from sandbox.dataverse.bodies import BodyReader, Mode
 from sandbox.dataverse.database import Row, quoted
 from sandbox.dataverse.definitions import Table, collections
@@ -100,13 +100,11 @@ class Writer:
             raise Fault(500, "0x80040224", "An unexpected error occurred from ISV code.")
         if database.get(table, row_id) is not None:
             raise Fault(412, "0x80040237", "Cannot insert duplicate key.")
-        documents.before_insert(self.organization, table, changes)
         rules.complete(self.organization, table, None, changes)
         rules.stamp_row(self.organization, table, self.user_id, changes, created=True)
         self._check_rules(table, row_id, changes)
         self._check_keys(table, row_id, changes)
         database.insert(table, changes)
-        documents.after_write(self.organization, table, changes, self.user_id)
         return row_id
 
     def update(self, table: Table, row_id: str, body: Mapping[str, Any], ignored: frozenset[str] = frozenset()) -> None:
@@ -116,33 +114,23 @@ class Writer:
             changes = {name: value for name, value in self._read(table, "update", body).items() if name not in ignored}
             self.change(table, before, changes)
 
-    def change(self, table: Table, before: Row, changes: Row, *, closing: bool = False) -> None:
-        """Save changes in stored form, with all that follows from them; equal values make a new version as well.
-
-        `closing` says that an action does it, which may close a document.
-        """
-        if not closing:
-            documents.before_change(self.organization, table, before, changes)
+    def change(self, table: Table, before: Row, changes: Row) -> None:
+        """Save changes in stored form, with all that follows from them; equal values make a new version as well."""
         rules.complete(self.organization, table, before, changes)
         rules.stamp_row(self.organization, table, self.user_id, changes, created=False)
         self._check_rules(table, str(before[table.primary_id]), {**before, **changes})
         self._check_keys(table, str(before[table.primary_id]), {**before, **changes}, changed=frozenset(changes))
         self.organization.database.update(table, before, changes)
-        documents.after_write(self.organization, table, {**before, **changes}, self.user_id)
 
     def delete(self, table: Table, row_id: str) -> None:
         """Delete a row; lookups to it are emptied, contacts of an account go with it or are unlinked too."""
         with self.organization.database.transaction():
             before = self.existing(table, row_id)
-            documents.before_delete(self.organization, table, before)
-            for lines, line_id in documents.lines_of(self.organization, table, row_id):
-                self.organization.database.delete(lines, self.existing(lines, line_id))
             if table.name == "account" and self.organization.switches.current.account_contacts == "delete":
                 self._delete_contacts(row_id)
             for other in self.organization.tables.values():
                 self._unlink(other, table, row_id)
             self.organization.database.delete(table, before)
-            documents.after_write(self.organization, table, before, self.user_id)
 
     def existing(self, table: Table, row_id: str) -> Row:
         """Return a row that must be there; raise the 404 of one that is not."""
