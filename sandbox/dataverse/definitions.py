@@ -130,6 +130,13 @@ _COLLECTIONS = {
     ("contact", "parentcustomerid", "contact"): "contact_customer_contacts",
     ("account", "parentaccountid", "account"): "account_parent_account",
     ("account", "primarycontactid", "contact"): "account_primary_contact",
+    ("opportunityproduct", "opportunityid", "opportunity"): "product_opportunities",
+    ("quote", "opportunityid", "opportunity"): "opportunity_quotes",
+    ("salesorder", "opportunityid", "opportunity"): "opportunity_sales_orders",
+    ("invoice", "opportunityid", "opportunity"): "opportunity_invoices",
+    ("quotedetail", "quoteid", "quote"): "quote_details",
+    ("salesorderdetail", "salesorderid", "salesorder"): "order_details",
+    ("invoicedetail", "invoiceid", "invoice"): "invoice_details",
 }
 
 
