@@ -7,6 +7,7 @@ from typing import Any, Literal
 from sandbox.dataverse import addresses, faults, values
 from sandbox.dataverse.database import Row
 from sandbox.dataverse.definitions import Column, Table
+from sandbox.dataverse.documents import SALES_AND_SERVICE
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.organization import Organization
 
@@ -66,9 +67,15 @@ class BodyReader:
                 "0x80048408",
                 f"State code is invalid: '{column.name}' of '{self.table.name}' can't be set on {self.mode}.",
             )
+        if self.mode == "update" and self._create_only(column):
+            raise faults.invalid_argument(f"'{column.name}' of '{self.table.name}' can be set on create only.")
         if self.organization.switches.current.read_only_columns == "refuse" and column.name != self.table.primary_id:
             raise faults.invalid_argument(f"'{column.name}' of '{self.table.name}' is not valid for {self.mode}.")
         return False
+
+    def _create_only(self, column: Column) -> bool:
+        refused = self.organization.switches.current.create_only_columns == "refuse" and self.table.name in SALES_AND_SERVICE
+        return refused and column.creatable and column.name != self.table.primary_id
 
     def _navigate(self, name: str, value: Mapping[str, Any] | None, changes: Row) -> None:
         if value is None:

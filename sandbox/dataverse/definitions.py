@@ -130,6 +130,13 @@ _COLLECTIONS = {
     ("contact", "parentcustomerid", "contact"): "contact_customer_contacts",
     ("account", "parentaccountid", "account"): "account_parent_account",
     ("account", "primarycontactid", "contact"): "account_primary_contact",
+    ("opportunityproduct", "opportunityid", "opportunity"): "product_opportunities",
+    ("quote", "opportunityid", "opportunity"): "opportunity_quotes",
+    ("salesorder", "opportunityid", "opportunity"): "opportunity_sales_orders",
+    ("invoice", "opportunityid", "opportunity"): "opportunity_invoices",
+    ("quotedetail", "quoteid", "quote"): "quote_details",
+    ("salesorderdetail", "salesorderid", "salesorder"): "order_details",
+    ("invoicedetail", "invoiceid", "invoice"): "invoice_details",
 }
 
 
@@ -193,7 +200,7 @@ def _base_columns(columns: Mapping[str, Column]) -> Iterator[Column]:
 
 
 def _table(name: str, raw: Mapping[str, Any], keys: tuple[Key, ...] = ()) -> Table:
-    columns = {column: _column(column, facts) for column, facts in raw["columns"].items()}
+    columns = {column: _column(column, facts) for column, facts in {**raw["columns"], **_missing_system_columns(raw)}.items()}
     columns |= {column.name: column for column in _base_columns(columns)}
     return Table(
         name=name,
@@ -227,10 +234,17 @@ _ID: Mapping[str, Any] = {"type": "Uniqueidentifier", "create": True, "required"
 _NAME: Mapping[str, Any] = {"type": "String", "max_length": 160, "create": True, "update": True}
 _VERSION: Mapping[str, Any] = {"type": "BigInt"}
 _STAMP: Mapping[str, Any] = {"type": "DateTime"}
+_USER: Mapping[str, Any] = {"type": "Lookup", "targets": ["systemuser"]}
 
 
 def _lookup(target: str) -> Mapping[str, Any]:
     return {"type": "Lookup", "targets": [target], "create": True, "update": True}
+
+
+def _missing_system_columns(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Describe what every table has, though the pages of close activities leave it out (dataverse.md 9)."""
+    system = {"versionnumber": _VERSION, "createdon": _STAMP, "modifiedon": _STAMP, "createdby": _USER, "modifiedby": _USER}
+    return {name: facts for name, facts in system.items() if name not in raw["columns"]}
 
 
 def _platform_tables() -> dict[str, Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from sandbox.dataverse.reads import Reader
 from sandbox.dataverse.writes import Writer
 
 
-def _only(operation: Operation, method: str) -> None:
+def only(operation: Operation, method: str) -> None:
     """Answer as the platform does to a function called by POST and the like: 404 with an empty code."""
     if operation.method != method:
         uri = f"{operation.root}/{operation.path.lstrip('/')}"
@@ -29,14 +29,14 @@ def _only(operation: Operation, method: str) -> None:
 
 def service_document(organization: Organization, operation: Operation) -> Reply:
     """List the entity sets."""
-    _only(operation, "GET")
+    only(operation, "GET")
     sets = sorted(table.entity_set for table in organization.tables.values())
     value = [{"name": name, "kind": "EntitySet", "url": name} for name in sets]
     return json_reply({"@odata.context": f"{operation.root}/$metadata", "value": value}, operation.preferences())
 
 
 def _who_am_i(_organization: Organization, operation: Operation, _segment: Segment) -> Reply:
-    _only(operation, "GET")
+    only(operation, "GET")
     shown = {
         "@odata.context": f"{operation.root}/$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse",
         "BusinessUnitId": BUSINESS_UNIT_ID,
@@ -47,7 +47,7 @@ def _who_am_i(_organization: Organization, operation: Operation, _segment: Segme
 
 
 def _total_record_count(organization: Organization, operation: Operation, segment: Segment) -> Reply:
-    _only(operation, "GET")
+    only(operation, "GET")
     query = read_query(operation.query)
     text = (segment.key or "").partition("=")[2]
     text = query.aliases.get(text, text)
@@ -66,7 +66,7 @@ def _total_record_count(organization: Organization, operation: Operation, segmen
 
 def _message_filters(organization: Organization, operation: Operation, _segment: Segment) -> Reply:
     """Tell which tables take CreateMultiple and UpdateMultiple; UpsertMultiple never shows (dataverse.md 6.2)."""
-    _only(operation, "GET")
+    only(operation, "GET")
     query = read_query(operation.query)
     found = dict(re.findall(r"(sdkmessageid/name|primaryobjecttypecode) eq ('[^']*'|@\w+)", query.get("$filter") or ""))
     message, table = (
@@ -79,13 +79,13 @@ def _message_filters(organization: Organization, operation: Operation, _segment:
 
 
 def _publish(organization: Organization, operation: Operation, _segment: Segment) -> Reply:
-    _only(operation, "POST")
+    only(operation, "POST")
     publish(organization)
     return Reply(204)
 
 
 def _reactivate(organization: Organization, operation: Operation, _segment: Segment) -> Reply:
-    _only(operation, "POST")
+    only(operation, "POST")
     body = json.loads(operation.body or b"{}")
     reactivate_key(organization, str(body.get("EntityLogicalName")), str(body.get("EntityKeyLogicalName")))
     return Reply(204)
@@ -93,7 +93,7 @@ def _reactivate(organization: Organization, operation: Operation, _segment: Segm
 
 def _merge(organization: Organization, operation: Operation, _segment: Segment) -> Reply:
     """Merge one row into another of its table (body and answer: [memory])."""
-    _only(operation, "POST")
+    only(operation, "POST")
     body = operation.json("Merge")
     target, subordinate = (_row_of(organization, body, name) for name in ("Target", "Subordinate"))
     if target[0] != subordinate[0]:

@@ -1,7 +1,7 @@
 """Routes an operation to what it addresses: functions, collections, rows, properties, references (dataverse.md 2-5)."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from sandbox.dataverse import addresses, faults, functions
 from sandbox.dataverse.addresses import RowKey, Segment
 from sandbox.dataverse.bulk import BULK_MESSAGES, run_bulk
+from sandbox.dataverse.conversions import ACTIONS, BOUND
 from sandbox.dataverse.database import quoted
 from sandbox.dataverse.definitions import Column, Table, collections
 from sandbox.dataverse.delta import ChangeReader
@@ -26,6 +27,17 @@ from sandbox.dataverse.writes import Writer, writer_for
 MAX_URL = 32_768
 _VERBS = {"GET": "Read", "POST": "Create", "PATCH": "Write", "PUT": "Write", "DELETE": "Delete"}
 _MESSAGE_PREFIX = "Microsoft.Dynamics.CRM."
+
+
+def _posted(action: Callable[[Organization, Operation], Reply]) -> Callable[[Organization, Operation, Segment], Reply]:
+    def run(organization: Organization, operation: Operation, _segment: Segment) -> Reply:
+        functions.only(operation, "POST")
+        return action(organization, operation)
+
+    return run
+
+
+_UNBOUND = {**functions.UNBOUND, **{name: _posted(action) for name, action in ACTIONS.items()}}
 
 
 def perform(organization: Organization, operation: Operation, max_url: int = MAX_URL) -> Reply:
@@ -48,7 +60,7 @@ def _route(organization: Organization, operation: Operation) -> Reply:
         return answer_definitions(organization, operation, segments)
     if first.name == "RelationshipDefinitions":
         return answer_relationships(organization, operation)
-    unbound = functions.UNBOUND.get(first.name)
+    unbound = _UNBOUND.get(first.name)
     if unbound is not None and len(segments) == 1:
         return unbound(organization, operation, first)
     table = organization.table_of_set(first.name)
@@ -210,6 +222,10 @@ class _Target:
         collected = collections(self.organization.tables, self.table).get(name)
         if collected is not None:
             return self._collected(row_id, rest, *collected)
+        bound = BOUND.get((self.table.name, name.removeprefix(_MESSAGE_PREFIX)))
+        if bound is not None and len(rest) == 1 and name.startswith(_MESSAGE_PREFIX):
+            functions.only(self.operation, "POST")
+            return bound(self.organization, self.operation, row_id)
         navigates = name in self.table.by_navigation
         match [segment.name for segment in rest[1:]], self.operation.method:
             case ["$ref"], ("PUT" | "DELETE") if navigates:

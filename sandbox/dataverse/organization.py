@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 ORGANIZATION_ID = fixed_id("organization")
 BUSINESS_UNIT_ID = fixed_id("businessunit")
+UNIT_GROUP_ID = fixed_id("uomschedule", "Default Unit")
+UNIT_ID = fixed_id("uom", "Primary Unit")
+PRICE_LIST_ID = fixed_id("pricelevel", "Default Price List")
 BASE_CURRENCY_ID = fixed_id("transactioncurrency", "USD")
 APPLICATION_USER_ID = fixed_id("systemuser", "application")
 DEFAULT_CLIENT_ID = "00000000-0000-0000-0000-00000000c11e"
@@ -172,6 +175,7 @@ def _built_in(organization: Organization, client_id: str) -> dict[str, Sequence[
         "businessunit": [{**unit, "name": "contoso", **dates}],
         "team": [{"teamid": fixed_id("team", "contoso"), "name": "contoso", **unit, **dates}],
         "systemuser": users,
+        **_catalog(dates),
         "transactioncurrency": [
             {
                 "transactioncurrencyid": fixed_id("transactioncurrency", code),
@@ -187,3 +191,13 @@ def _built_in(organization: Organization, client_id: str) -> dict[str, Sequence[
             for code, name, symbol, rate in _CURRENCIES
         ],
     }
+
+
+def _catalog(dates: Row) -> dict[str, Sequence[Row]]:
+    """Build what a new organisation has to sell with: a unit group with its base unit, and a price list in the base currency."""
+    owned: Row = {"organizationid": ORGANIZATION_ID, **dates}
+    group: Row = {"uomscheduleid": UNIT_GROUP_ID, "name": "Default Unit", "baseuomname": "Primary Unit", "statecode": 0, "statuscode": 1}
+    unit: Row = {"uomid": UNIT_ID, "name": "Primary Unit", "uomscheduleid": UNIT_GROUP_ID, "quantity": "1.00000", "isschedulebaseuom": 1}
+    prices: Row = {"pricelevelid": PRICE_LIST_ID, "name": "Default Price List", "statecode": 0, "statuscode": 100001}
+    money: Row = {"transactioncurrencyid": BASE_CURRENCY_ID, "exchangerate": "1.000000000000"}
+    return {"uomschedule": [{**group, **owned}], "uom": [{**unit, **owned}], "pricelevel": [{**prices, **money, **owned}]}

@@ -1,13 +1,14 @@
 """Creates, updates and deletes rows, by the Web API's rules or as a user of the model-driven app (dataverse.md 5)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from sandbox.dataverse import faults, rules
 from sandbox.dataverse.bodies import BodyReader, Mode
 from sandbox.dataverse.database import Row, quoted
 from sandbox.dataverse.definitions import Table, collections
+from sandbox.dataverse.document_rules import DocumentRules, rules_for
 from sandbox.dataverse.faults import Fault
 from sandbox.dataverse.organization import Organization
 from sandbox.dataverse.values import new_id
@@ -61,6 +62,15 @@ class Writer:
     user_id: str
     normalisation: Normalisation | None = None
     detects_duplicates: bool = False
+    trusted: bool = False
+    """Writes what an action or the price engine decided: closed rows too, in any state."""
+
+    def read(self, table: Table, body: Mapping[str, Any]) -> Row:
+        """Read the body of a row that an action makes, in stored form."""
+        return self._read(table, "create", body)
+
+    def _rules(self, table: Table) -> DocumentRules | None:
+        return rules_for(table, replace(self, trusted=True), trusted=self.trusted)
 
     def _read(self, table: Table, mode: Mode, body: Mapping[str, Any]) -> Row:
         changes = BodyReader(self.organization, table, mode, self.create).read(body)
@@ -100,11 +110,16 @@ class Writer:
             raise Fault(500, "0x80040224", "An unexpected error occurred from ISV code.")
         if database.get(table, row_id) is not None:
             raise Fault(412, "0x80040237", "Cannot insert duplicate key.")
+        documents = self._rules(table)
+        if documents is not None:
+            documents.before_insert(table, changes)
         rules.complete(self.organization, table, None, changes)
         rules.stamp_row(self.organization, table, self.user_id, changes, created=True)
         self._check_rules(table, row_id, changes)
         self._check_keys(table, row_id, changes)
         database.insert(table, changes)
+        if documents is not None:
+            documents.after_insert(table, self.existing(table, row_id))
         return row_id
 
     def update(self, table: Table, row_id: str, body: Mapping[str, Any], ignored: frozenset[str] = frozenset()) -> None:
@@ -116,11 +131,16 @@ class Writer:
 
     def change(self, table: Table, before: Row, changes: Row) -> None:
         """Save changes in stored form, with all that follows from them; equal values make a new version as well."""
+        documents = self._rules(table)
+        if documents is not None:
+            documents.before_change(table, before, changes)
         rules.complete(self.organization, table, before, changes)
         rules.stamp_row(self.organization, table, self.user_id, changes, created=False)
         self._check_rules(table, str(before[table.primary_id]), {**before, **changes})
         self._check_keys(table, str(before[table.primary_id]), {**before, **changes}, changed=frozenset(changes))
         self.organization.database.update(table, before, changes)
+        if documents is not None:
+            documents.after_change(table, before, {**before, **changes})
 
     def delete(self, table: Table, row_id: str) -> None:
         """Delete a row; lookups to it are emptied, contacts of an account go with it or are unlinked too."""
@@ -128,9 +148,14 @@ class Writer:
             before = self.existing(table, row_id)
             if table.name == "account" and self.organization.switches.current.account_contacts == "delete":
                 self._delete_contacts(row_id)
+            documents = self._rules(table)
+            if documents is not None:
+                documents.before_delete(table, before)
             for other in self.organization.tables.values():
                 self._unlink(other, table, row_id)
             self.organization.database.delete(table, before)
+            if documents is not None:
+                documents.after_delete(table, before)
 
     def existing(self, table: Table, row_id: str) -> Row:
         """Return a row that must be there; raise the 404 of one that is not."""
