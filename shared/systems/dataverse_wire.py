@@ -25,6 +25,8 @@ MERGE_COLUMNS = ("merged", "masterid")
 """What tells that a row was merged into another; few tables have them."""
 STATE = "statecode"
 STATUS = "statuscode"
+_BORN_OTHERWISE = frozenset({"product"})
+"""Tables whose new rows may not be active: a product may be a draft, by a setting of the organisation (dataverse.md 9)."""
 _INCLUDE_TARGETS = f'odata.include-annotations="{LOOKUP_ANNOTATION}"'
 _BY_IN = frozenset({ColumnType.TEXT, ColumnType.ID, ColumnType.INTEGER, ColumnType.CHOICE})
 
@@ -274,7 +276,7 @@ def _split_create(write: Write, table: Table) -> tuple[dict[str, Value], dict[st
     """Return what the POST may say and what a PATCH must say after it; a state goes with its status (dataverse.md 5)."""
     filled = {name: value for name, value in write.values.items() if value is not None}
     late = {name for name in filled if not table.attributes[name].column.creatable}
-    if filled.get(STATE) == 0:
+    if filled.get(STATE) == 0 and table.definition.name not in _BORN_OTHERWISE:
         late.discard(STATE)
         del filled[STATE]  # a new row is active anyway
     elif STATE in late and STATUS in filled:

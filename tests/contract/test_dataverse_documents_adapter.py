@@ -153,14 +153,16 @@ async def test_a_line_whose_create_only_column_changes_is_made_anew(org):
     """What the server set by itself is left alone; a real change deletes the line and creates it again under the same id."""
     adapter, pen = org.dataverse(), new_id()
     schedule = (await org.control.rows("uomschedule"))[0]["uomscheduleid"]
-    product = {"name": "Pen", "productnumber": "P-1", "quantitydecimal": 2, "defaultuomscheduleid": schedule}
+    unit = (await org.control.rows("uom"))[0]["uomid"]
+    product = {"name": "Pen", "productnumber": "P-1", "quantitydecimal": 2, "defaultuomscheduleid": schedule, "defaultuomid": unit}
     pens = (await org.control.create("product", product))["productid"]
+    await org.control.edit("product", pens, {"statecode": 0, "statuscode": 1})
     made = await order(org, adapter, {pen: line("Pen", "3", "1.5")})
     untouched = {**line("Pen", "4", "1.5"), "isproductoverridden": None}
     result = await change(adapter, made, {}, {pen: untouched})
     assert result.error is None, result.error
     assert bare(result.row)[pen] == line("Pen", "4", "1.5")
-    wider = replace(LINES, columns=(*LINES.columns, "productid", "ispriceoverridden"))
+    wider = replace(LINES, columns=(*LINES.columns, "productid", "ispriceoverridden", "uomid"))
     seen = (await adapter.read("salesorder", [made.id], COLUMNS, lines=wider))[made.id]
     assert isinstance(seen, Row)
     listed = {

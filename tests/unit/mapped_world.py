@@ -52,7 +52,7 @@ LISTS = {
     "uom": ("Primary Unit",),
     "uomschedule": ("Default Unit",),
     "transactioncurrency": ("US Dollar", "Euro", "Pound Sterling"),
-    "pricelevel": ("Standard US Dollar", "Standard Euro", "Standard Pound Sterling"),
+    "pricelevel": ("Default Price List", "Price List EUR", "Price List GBP"),
 }
 """Rows of the short tables in Dynamics whose names the value lists use."""
 PARENTS = {
