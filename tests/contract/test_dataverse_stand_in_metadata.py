@@ -24,7 +24,14 @@ async def test_tables(org) -> None:
     assert tuple(shown[name] for name in select.split(",")) == expected
     assert (await org.get(f"EntityDefinitions({shown['MetadataId']})"))["LogicalName"] == "account"
     tracked = await org.get("EntityDefinitions?$select=SchemaName&$filter=ChangeTrackingEnabled eq true")
-    assert sorted(row["SchemaName"] for row in tracked["value"]) == ["Account", "Contact"]
+    assert sorted(row["SchemaName"] for row in tracked["value"]) == [
+        "Account",
+        "Contact",
+        "Incident",
+        "Opportunity",
+        "Product",
+        "Salesorder",
+    ]
     public = await org.get("EntityDefinitions?$select=LogicalName&$filter=IsPrivate eq false and LogicalName eq 'account'")
     assert [row["LogicalName"] for row in public["value"]] == ["account"]
     assert (await org.send("GET", "EntityDefinitions(LogicalName='nothing')")).status_code == 404
