@@ -156,7 +156,7 @@ async def test_a_row_that_the_server_refuses_is_a_failure_until_it_may_be_writte
 
 
 async def test_a_quiet_stretch_writes_nothing(house: House) -> None:
-    """When nobody edits, a poll asks each system once a flow, Creatio twice where lines have a feed of their own, and nothing is written."""
+    """When nobody edits, a poll asks each system once a flow, Creatio once more for lines, and nothing is written."""
     await house.poll()
     await house.calm()
     asked = await house.observer.requests()
