@@ -9,7 +9,7 @@ from sandbox.dataverse.database import Row
 from sandbox.dataverse.definitions import Table
 from sandbox.dataverse.documents import BY_LINES, DOCUMENTS, SALES_AND_SERVICE, Document, Writing, business, fetch, found, lines_of
 from sandbox.dataverse.organization import BASE_CURRENCY_ID, Organization
-from sandbox.dataverse.pricing import COMPUTED_OF_HEADERS, COMPUTED_OF_LINES, PriceEngine, places_of, round_amount
+from sandbox.dataverse.pricing import COMPUTED_OF_HEADERS, COMPUTED_OF_LINES, NONE, PriceEngine, places_of, round_amount
 from sandbox.dataverse.values import from_money
 
 _REPRICING = frozenset({"pricelevelid", "transactioncurrencyid", "ispricelocked"})
@@ -128,6 +128,9 @@ class DocumentRules:
         self._round(self.organization.tables[document.lines], header, changes)
         changes |= self._named(document, before, row, header)
         changes |= PriceEngine(self.organization, document).price_line(header, {**row, **changes})
+        refused = self.organization.switches.current.pricing_errors == "refuse" and not self.trusted
+        if refused and changes["pricingerrorcode"] != NONE:
+            raise business("0x80040203", f"The line can't be priced: pricing error {changes['pricingerrorcode']}.")
 
     def _named(self, document: Document, before: Row | None, row: Row, header: Row) -> Row:
         product = fetch(self.organization, "product", row.get("productid"))

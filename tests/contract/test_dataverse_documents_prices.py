@@ -103,6 +103,16 @@ async def test_what_a_line_lacks_is_told_by_its_pricing_error(shop) -> None:
     assert (await priced(shop, header=empty))["pricingerrorcode"] == 3
 
 
+async def test_lines_with_pricing_errors_can_be_refused() -> None:
+    """A line without a unit is saved with a code, or refused when the switch says so; one without an error never is."""
+    for setting, status in (("save", 204), ("refuse", 400)):
+        async with opened(pricing_errors=setting) as org:
+            shop = await shop_in(org)
+            body = {**bind("salesorder", await shop.header()), "quantity": 1, **bind("product", shop.product)}
+            assert (await org.send("POST", "salesorderdetails", body)).status_code == status
+            await shop.line(await shop.header())
+
+
 async def test_a_repaired_line_clears_the_headers_error(shop) -> None:
     """Once the header has a list with the price its lines are priced again, and its error is gone."""
     order = await shop.org.create("salesorders", name="A", **bind("account", shop.account, "customerid_account"))
