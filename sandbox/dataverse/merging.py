@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from sandbox.dataverse import faults
-from sandbox.dataverse.database import quoted
+from sandbox.dataverse.database import Row, quoted
 from sandbox.dataverse.definitions import Table
 from sandbox.dataverse.writes import Writer
 
@@ -29,7 +29,7 @@ def merge(writer: Writer, table: Table, master_id: str, subordinate_id: str, con
         writer.update(table, master_id, {name: value for name, value in content.items() if not name.startswith("@")} if content else {})
         subordinate = writer.existing(table, subordinate_id)
         state, status = _MERGED_STATES.get(table.name, (1, 2))
-        merged = {"masterid": master_id, "merged": 1, "statecode": state, "statuscode": status}
+        merged: Row = {"masterid": master_id, "merged": 1, "statecode": state, "statuscode": status}
         replace(writer, trusted=True).change(table, subordinate, merged)
 
 

@@ -208,9 +208,10 @@ async def test_amounts_in_the_base_currency(shop) -> None:
 
 
 async def test_money_is_rounded_half_up_to_the_currencys_precision(shop) -> None:
-    """Half a cent goes up; a currency without decimals has whole amounts."""
+    """Half a cent goes up, less goes down; a currency without decimals has whole amounts."""
     line = await priced(shop, ispriceoverridden=True, priceperunit=0.25, quantity=0.5)
     assert line["baseamount"] == 0.13
+    assert (await priced(shop, ispriceoverridden=True, priceperunit=0.25, quantity=0.49))["baseamount"] == 0.12
     yen = {"isocurrencycode": "JPY", "currencyname": "Yen", "currencysymbol": "Y", "currencyprecision": 0, "exchangerate": 150}
     currency = await shop.org.create("transactioncurrencies", **yen)
     body = {"name": "A", **bind("account", shop.account, "customerid_account"), **bind("transactioncurrency", currency)}
