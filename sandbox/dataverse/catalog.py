@@ -30,9 +30,6 @@ def _product(organization: Organization, before: Row | None, changes: Row) -> No
     row: Row = {**(before or {}), **changes}
     if before is not None:
         _check_product_state(organization, before, changes)
-    decimals = row.get("quantitydecimal")
-    if decimals is not None and not 0 <= int(decimals) <= 5:
-        raise business("0x80043B07", "The number of decimals of the quantity is invalid.")
     if row["productstructure"] != _FAMILY and {"defaultuomid", "defaultuomscheduleid", "productstructure"} & set(changes):
         _check_units(organization, row)
     number = row.get("productnumber")

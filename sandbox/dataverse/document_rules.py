@@ -9,7 +9,7 @@ from sandbox.dataverse.database import Row
 from sandbox.dataverse.definitions import Table
 from sandbox.dataverse.documents import BY_LINES, DOCUMENTS, SALES_AND_SERVICE, Document, Writing, business, fetch, found, lines_of
 from sandbox.dataverse.organization import BASE_CURRENCY_ID, Organization
-from sandbox.dataverse.pricing import COMPUTED_OF_HEADERS, COMPUTED_OF_LINES, PriceEngine, places_of, round_amount
+from sandbox.dataverse.pricing import COMPUTED_OF_HEADERS, COMPUTED_OF_LINES, NONE, PriceEngine, places_of, round_amount
 from sandbox.dataverse.values import from_money
 
 _REPRICING = frozenset({"pricelevelid", "transactioncurrencyid", "ispricelocked"})
@@ -36,7 +36,7 @@ class DocumentRules:
 
     def before_insert(self, table: Table, changes: Row) -> None:
         """Check a new row and add numbers, prices and what else follows."""
-        self._follow_customer(table, changes)
+        self._follow_customer(table, changes, changes)
         if table.name in _NUMBERS:
             self._number(table, changes)
         if table.name in BY_LINES:
@@ -56,7 +56,7 @@ class DocumentRules:
         if not self.trusted:
             document_states.check_change(self.organization, table.name, before, changes)
             self._check_currency(table, before, changes)
-        self._follow_customer(table, changes)
+        self._follow_customer(table, {**before, **changes}, changes)
         self._prepare(table, before, changes)
 
     def _prepare(self, table: Table, before: Row | None, changes: Row) -> None:
@@ -73,9 +73,9 @@ class DocumentRules:
             if needed and changes.get(column.name) is None and column.name != "revisionnumber":
                 raise business("0x80040200", f"Required field missing: '{column.name}' of '{table.name}'.")
 
-    def _follow_customer(self, table: Table, changes: Row) -> None:
+    def _follow_customer(self, table: Table, row: Row, changes: Row) -> None:
         if "customerid" in changes and {"accountid", "contactid"} <= set(table.columns):
-            kind = changes.get("customerid__type", "account")
+            kind = row.get("customerid__type") or "account"
             changes |= {name: changes["customerid"] if name == f"{kind}id" else None for name in ("accountid", "contactid")}
 
     def _number(self, table: Table, changes: Row) -> None:
@@ -128,6 +128,9 @@ class DocumentRules:
         self._round(self.organization.tables[document.lines], header, changes)
         changes |= self._named(document, before, row, header)
         changes |= PriceEngine(self.organization, document).price_line(header, {**row, **changes})
+        refused = self.organization.switches.current.pricing_errors == "refuse" and not self.trusted
+        if refused and changes["pricingerrorcode"] != NONE:
+            raise business("0x80040203", f"The line can't be priced: pricing error {changes['pricingerrorcode']}.")
 
     def _named(self, document: Document, before: Row | None, row: Row, header: Row) -> Row:
         product = fetch(self.organization, "product", row.get("productid"))

@@ -49,6 +49,8 @@ class Settings(BaseModel):
     """State of a new product: an organisation's setting "create products in active state" [memory: the default]."""
     quantity_decimals: Literal["accept", "refuse"] = "accept"
     """A line's quantity with more decimals than its product allows: kept, or refused with 0x80043B07 [memory for both]."""
+    pricing_errors: Literal["save", "refuse"] = "save"
+    """A client's line with a pricing error: saved with its code [memory], or refused with 400 0x80040203."""
     closing_by_update: Literal["refuse", "accept"] = "refuse"
     """Whether PATCH closes quotes, orders and cases, or 0x80100005 names the action [memory; seen for opportunities only]."""
     nul_in_text: Literal["refuse", "accept"] = "accept"

@@ -103,6 +103,16 @@ async def test_what_a_line_lacks_is_told_by_its_pricing_error(shop) -> None:
     assert (await priced(shop, header=empty))["pricingerrorcode"] == 3
 
 
+async def test_lines_with_pricing_errors_can_be_refused() -> None:
+    """A line without a unit is saved with a code, or refused when the switch says so; one without an error never is."""
+    for setting, status in (("save", 204), ("refuse", 400)):
+        async with opened(pricing_errors=setting) as org:
+            shop = await shop_in(org)
+            body = {**bind("salesorder", await shop.header()), "quantity": 1, **bind("product", shop.product)}
+            assert (await org.send("POST", "salesorderdetails", body)).status_code == status
+            await shop.line(await shop.header())
+
+
 async def test_a_repaired_line_clears_the_headers_error(shop) -> None:
     """Once the header has a list with the price its lines are priced again, and its error is gone."""
     order = await shop.org.create("salesorders", name="A", **bind("account", shop.account, "customerid_account"))
@@ -198,9 +208,10 @@ async def test_amounts_in_the_base_currency(shop) -> None:
 
 
 async def test_money_is_rounded_half_up_to_the_currencys_precision(shop) -> None:
-    """Half a cent goes up; a currency without decimals has whole amounts."""
+    """Half a cent goes up, less goes down; a currency without decimals has whole amounts."""
     line = await priced(shop, ispriceoverridden=True, priceperunit=0.25, quantity=0.5)
     assert line["baseamount"] == 0.13
+    assert (await priced(shop, ispriceoverridden=True, priceperunit=0.25, quantity=0.49))["baseamount"] == 0.12
     yen = {"isocurrencycode": "JPY", "currencyname": "Yen", "currencysymbol": "Y", "currencyprecision": 0, "exchangerate": 150}
     currency = await shop.org.create("transactioncurrencies", **yen)
     body = {"name": "A", **bind("account", shop.account, "customerid_account"), **bind("transactioncurrency", currency)}

@@ -305,3 +305,35 @@ async def test_actions_need_the_right_to_write(shop) -> None:
     await shop.org.control("settings", {"unwritable_tables": ["opportunity"]})
     body = closing("OpportunityClose", "opportunity", opportunity, 3)
     assert (await shop.org.refused("POST", "WinOpportunity", body))[:2] == (403, "0x80040220")
+
+
+async def test_merging_customers_moves_closed_documents_too(shop) -> None:
+    """Documents of a merged account refer to its master, in whatever state they are, and keep their totals."""
+    order, _ = await closed(shop, "salesorder")
+    master = await shop.org.create(name="Master")
+    kind = "Microsoft.Dynamics.CRM.account"
+    target, subordinate = ({"@odata.type": kind, "accountid": row_id} for row_id in (master, shop.account))
+    await shop.acted("Merge", {"Target": target, "Subordinate": subordinate, "PerformParentingChecks": False})
+    row = await shop.row("salesorder", order)
+    assert (row["_customerid_value"], row["statecode"], row["totalamount"]) == (master, 3, 39.98)
+    assert (row["_accountid_value"], row["_contactid_value"]) == (master, None)
+
+
+async def test_merging_contacts_moves_their_cases(shop) -> None:
+    """A case of a merged contact is one of its master, and not of an account."""
+    ids = [await shop.org.create("contacts", lastname=name) for name in ("Master", "Double")]
+    case = await shop.org.create("incidents", title="A", **bind("contact", ids[1], "customerid_contact"))
+    target, subordinate = ({"@odata.type": "Microsoft.Dynamics.CRM.contact", "contactid": row_id} for row_id in ids)
+    await shop.acted("Merge", {"Target": target, "Subordinate": subordinate, "PerformParentingChecks": False})
+    row = await shop.row("incident", case)
+    assert (row["_customerid_value"], row["_contactid_value"], row["_accountid_value"]) == (ids[0], ids[0], None)
+
+
+async def test_merged_cases_are_cancelled(shop) -> None:
+    """A case that is merged into another has the status for that."""
+    customer = bind("account", shop.account, "customerid_account")
+    ids = [await shop.org.create("incidents", title=title, **customer) for title in ("A", "B")]
+    target, subordinate = ({"@odata.type": "Microsoft.Dynamics.CRM.incident", "incidentid": row_id} for row_id in ids)
+    await shop.acted("Merge", {"Target": target, "Subordinate": subordinate, "PerformParentingChecks": False})
+    row = await shop.row("incident", ids[1])
+    assert (row["statecode"], row["statuscode"], row["_masterid_value"]) == (2, 2000, ids[0])
