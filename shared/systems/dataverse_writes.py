@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from shared.core.errors import Denied, Rejected, TandemError, Transient
+from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
 from shared.core.records import LinesOf, Write, WriteKind, WriteResult, is_guid
 from shared.systems import dataverse_wire as wire
 from shared.systems.dataverse_documents import LineTable, closes, document_parts
@@ -19,6 +19,7 @@ from shared.systems.odata import Part, PartAnswer
 from shared.systems.web import Response
 
 _NOT_FOUND = 404
+_OVERTAKEN = (f"{SYSTEM}.duplicate", f"{SYSTEM}.not_found")
 _Asked = tuple[int, tuple[Part, ...]]
 
 
@@ -145,6 +146,16 @@ class Writes:
         return wire.Targets({target: definition.set_name for target, definition in definitions.items()}, tables)
 
 
+def _of_lines(write: Write, error: TandemError) -> TandemError:
+    """Return the error of a document: a line that is there already, or gone already, says that another worker was first."""
+    said = error.said.lower()
+    gone = "does not exist" in said and any(key in said for key in write.lines)
+    if write.kind is not WriteKind.UPDATE or not write.lines or not (gone or error.code in _OVERTAKEN):
+        return error
+    code = f"{SYSTEM}.changed_meanwhile"
+    return Stale(code, error.said, system=SYSTEM, entity=error.entity, record_id=write.id, request_id=error.request_id)
+
+
 def _is_document(run: WriteRun, write: Write) -> bool:
     """Tell whether a write's last answer may not be its row as it is now: lines or a state came with it."""
     states = closes(run.table) and wire.STATUS in write.values
@@ -158,7 +169,7 @@ def _result(run: WriteRun, write: Write, answers: Sequence[PartAnswer], expected
             if write.kind is WriteKind.DELETE and is_gone(answer):
                 return WriteResult(write.id)  # done already, by whomever
             about = wire.about(write, table)
-            return WriteResult(write.id, error=part_error(answer.status, answer.headers, answer.content, about))
+            return WriteResult(write.id, error=_of_lines(write, part_error(answer.status, answer.headers, answer.content, about)))
     if len(answers) < expected:
         return WriteResult(write.id, error=bad_answer(table.definition.name, "the reply has no answer for it", write.id))
     if write.kind is WriteKind.DELETE:

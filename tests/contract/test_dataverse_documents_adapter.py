@@ -208,3 +208,17 @@ async def test_a_case_is_resolved_by_its_action(org):
     assert result.error is None, result.error
     assert result.row is not None
     assert result.row.values["statuscode"] == 5
+
+
+async def test_two_workers_with_the_same_plan_write_it_once(org):
+    """Who comes second is Stale, whether its line is there already or gone already: nothing is refused, and the next look finds it done."""
+    adapter, pen, ink = org.dataverse(), new_id(), new_id()
+    made = await order(org, adapter, {pen: line("Pen", "3", "1.5")})
+    plan: dict[str, dict[str, Value] | None] = {ink: line("Ink", "1", "7")}
+    assert (await change(adapter, made, {}, plan)).error is None
+    assert isinstance((await change(adapter, made, {}, plan)).error, Stale)
+    (seen,) = (await adapter.read("salesorder", [made.id], COLUMNS, lines=LINES)).values()
+    assert isinstance(seen, Row)
+    assert (await change(adapter, seen, {}, {pen: None})).error is None
+    assert isinstance((await change(adapter, seen, {}, {pen: None})).error, Stale)
+    assert len(await org.control.rows("salesorderdetail")) == 1
