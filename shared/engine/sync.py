@@ -12,7 +12,7 @@ from shared.core.document import TOTALS, as_one, desk_of, differences, referred_
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.merge import Action
 from shared.core.plan import Desk, plan_record, referred, value_on
-from shared.core.records import Side, Value
+from shared.core.records import Row, Side, Value
 from shared.core.rules import same
 from shared.core.schedule import rests
 from shared.core.work import Batch, BatchState, Failure, FlowSettings, Message, Outcome, Pin, PollState, Waiting
@@ -185,20 +185,30 @@ class Sync:
                 self._plan(work, desk, job)
         await self._apply.run(work, [job for job in jobs if job.open and job.plan is not None])
         if desk.mapping.totals:
-            self._compare_totals(desk, jobs)
+            await self._compare_totals(desk, jobs)
 
-    def _compare_totals(self, desk: Desk, jobs: list[Job]) -> None:
-        """Reject documents that both sides have in step and sum up differently: the figures are told, and a person looks."""
+    async def _compare_totals(self, desk: Desk, jobs: list[Job]) -> None:
+        """Reject documents that both sides have in step and sum up differently: the figures are told, and a person looks.
+
+        Lines are read after their header: where that has changed since, somebody was at work, and the feed brings the document again.
+        """
+        done = (Outcome.CREATED, Outcome.UPDATED, Outcome.RESTORED, Outcome.UNCHANGED)
+        settled = [(job, {**job.rows, **job.after}) for job in jobs if job.outcome in done and len(job.rows) == len(Side)]
+        apart = [(job, rows, found) for job, rows in settled if (found := differences(desk.mapping, rows))]
+        if not apart:
+            return
+        creatio = self._services.system(desk.mapping, Side.CREATIO)
+        ids = [rows[Side.CREATIO].id for _, rows, _ in apart]
+        fresh = await creatio.read(desk.mapping.entity(Side.CREATIO), ids, desk.columns(Side.CREATIO))
         system, entity = desk.mapping.system(Side.DYNAMICS), desk.mapping.entity(Side.DYNAMICS)
-        for job in jobs:
-            if job.outcome not in (Outcome.CREATED, Outcome.UPDATED, Outcome.RESTORED, Outcome.UNCHANGED) or len(job.rows) != len(Side):
+        for job, rows, found in apart:
+            now = fresh.get(rows[Side.CREATIO].id)
+            if not isinstance(now, Row) or now.stamp != rows[Side.CREATIO].stamp:
                 continue
-            for difference in differences(desk.mapping, {**job.rows, **job.after}):
-                record_id = job.rows[Side.DYNAMICS].id
-                job.errors[TOTALS] = Rejected(
-                    "document.totals_differ", str(difference), system=system, entity=entity, record_id=record_id, field=TOTALS
-                )
-                job.outcome = Outcome.REJECTED
+            record_id = rows[Side.DYNAMICS].id
+            said = "; ".join(map(str, found))
+            job.errors[TOTALS] = Rejected("document.totals_differ", said, system=system, entity=entity, record_id=record_id, field=TOTALS)
+            job.outcome = Outcome.REJECTED
 
     def _plan(self, work: BatchWork, desk: Desk, job: Job) -> None:
         """Plan one record; a fault of our own on one record must not stop the others (law 13)."""

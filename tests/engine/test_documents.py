@@ -1,5 +1,6 @@
 """Documents (requirements O5, D8): header and lines are one unit, whatever is changed, refused, awaited or killed."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -221,6 +222,30 @@ async def test_different_totals_are_told_with_both_figures(shop):
     shop.creatio.edit_lines_as_user(ORDER, {PEN: {"Quantity": Decimal(4)}})
     await shop.cycle(2)
     assert shop.failure_codes() == set()
+
+
+async def test_a_line_saved_between_two_reads_is_no_difference(shop):
+    """The header was read before somebody saved another line, the lines after it: nothing is told, and the next look has both."""
+    _order(shop, {PEN: make_line("Pen", 3, "1.50")})
+    await shop.cycle(2)
+    whole, torn = shop.creatio.read, [True]
+
+    async def read(entity, ids, columns, *, lines=None):
+        rows = await whole(entity, ids, columns, lines=lines)
+        if lines is None or ORDER not in rows or not torn:
+            return rows
+        torn.clear()
+        shop.creatio.edit_lines_as_user(ORDER, {INK: make_line("Ink", 1, "7")})
+        return {**rows, ORDER: replace(rows[ORDER], lines=dict(shop.creatio.lines[ORDER]))}
+
+    shop.creatio.read = read
+    told = []
+    shop.on_step = lambda _name: told.extend(code for _, code in shop.failure_codes())
+    shop.creatio.edit_as_user(ORDER, Name="Renamed")
+    await shop.cycle(3)
+    assert not torn
+    assert told == []
+    assert set(_lines(shop)) == {PEN, INK}
 
 
 async def test_rounding_within_the_tolerance_is_no_difference(shop):
