@@ -83,7 +83,7 @@ async def _run(directory: Path, result: Result) -> None:
     async def fill(sandbox: Sandbox) -> None:
         seeded.append(await seed(sandbox.creatio, sandbox.dataverse))
 
-    async with Sandbox.start(directory, before_host=fill) as sandbox:
+    async with Sandbox.start(directory, settings={"FLOWS": ",".join(_THINGS)}, before_host=fill) as sandbox:
         observer = Observer.of(sandbox)
         try:
             await _first_sync(observer, seeded[0])
