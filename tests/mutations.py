@@ -190,7 +190,7 @@ FAULTS = (
           "Seen(binding.stamp_on(side), binding.state).is_echo(row.stamp)", "binding.state is BindingState.BOUND"),
     Fault(13, "half a document is written while a line can't be", "core/document.py", "    if not stuck:\n", "    if True:\n"),
     Fault(7, "a document gets our lines beside those that stand there", "core/document.py",
-          "    return sum(1 for key in dynamics.lines if", "    return sum(0 for key in dynamics.lines if"),
+          "    return sum(1 for name in dynamics.values if", "    return sum(0 for name in dynamics.values if"),
     Fault(6, "a line gets another id each time it is written", "core/document.py",
           'return str(uuid.uuid5(_NAMESPACE, f"{flow}|{creatio_line}"))', "return str(uuid.uuid4())"),
     Fault(9, "a document is created without the line that waits", "core/plan_create.py",

@@ -108,8 +108,7 @@ def strangers(mapping: FlowMapping, binding: Binding, rows: Mapping[Side, Row]) 
     dynamics, creatio = rows.get(Side.DYNAMICS), rows.get(Side.CREATIO)
     if mapping.lines is None or dynamics is None or creatio is None:
         return 0
-    ours = {line_id(mapping.flow, key) for key in creatio.lines}
-    return sum(1 for key in dynamics.lines if key not in ours and LINE + key not in binding.fields)
+    return sum(1 for name in dynamics.values if name.startswith(LINE) and name not in creatio.values and name not in binding.fields)
 
 
 def pruned(binding: Binding, rows: Mapping[Side, Row]) -> Binding:

@@ -59,6 +59,19 @@ class Read:
             twin = far.get((job.binding.id_on(other) if job.binding else None) or "")
             self._place(work, job, _newer(own.get(job.id), job.after.get(side)), _newer(twin, job.after.get(other)), any_age=any_age)
 
+    async def found(self, work: BatchWork, desk: Desk, jobs: list[Job]) -> None:
+        """Read documents again that a search found: it shows headers only, and lines that stand there already must not be doubled."""
+        if work.mapping.lines is None or not jobs:
+            return
+        other = work.side.other
+        rows = await self._rows(work, desk, other, [job.rows[other].id for job in jobs])
+        for job in jobs:
+            row = rows.get(job.rows[other].id)
+            if isinstance(row, Row):
+                job.rows[other] = row
+            else:
+                job.put_off(_SOON, row or Stale("sync.stale_read", record_id=job.id))
+
     async def _bindings(self, work: BatchWork, jobs: list[Job]) -> Mapping[str, Binding]:
         """Read the bindings of jobs that are not known yet; one that can't be read, broken or too new, fails its own record only (law 13).
 

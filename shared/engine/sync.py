@@ -178,6 +178,7 @@ class Sync:
         to_create = [job for job in jobs if job.binding and job.binding.state is BindingState.CREATING and work.side.other not in job.rows]
         if unbound:
             to_create += await self._match.run(work, desk, unbound)
+            await self._read.found(work, desk, [job for job in unbound if job.open and len(job.rows) == len(Side)])
         if to_create:
             await self._create.run(work, desk, to_create)
         for job in jobs:

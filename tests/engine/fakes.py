@@ -6,7 +6,7 @@ Every step of every fake first calls `world.step(name)`, which a test may use to
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy, deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
@@ -279,7 +279,8 @@ class FakeSystem:
         self._gate("find")
         self.requests += 1
         shown = {i: r for i, r in self._of(entity).items() if i not in self.hidden}
-        return [[self.row(i) for i, r in shown.items() if all(r.values.get(c) == v for c, v in key.items())] for key in keys]
+        headers = {i: replace(self.row(i), lines={}) for i in shown}
+        return [[headers[i] for i, r in shown.items() if all(r.values.get(c) == v for c, v in key.items())] for key in keys]
 
     async def write(
         self, entity: str, writes: Sequence[Write], *, bulk: bool = False, lines: LinesOf | None = None
