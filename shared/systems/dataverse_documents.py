@@ -72,8 +72,9 @@ def document_parts(write: Write, table: Table, targets: wire.Targets, path: str,
     values = {name: value for name, value in write.values.items() if not (closes(table) and name in (wire.STATE, wire.STATUS))}
     header = list(wire.write_parts(replace(write, values=values), table, targets, path))
     details = list(_line_parts(write, table, path, lines)) if lines is not None else []
-    state = list(_state_parts(write, table, path, status)) if isinstance(status, int) else []
     reopens = write.kind is WriteKind.UPDATE and isinstance(status, int) and _STATES.get(table.definition.name, {}).get(status) == 0
+    unguarded = reopens or not (header or details)
+    state = list(_state_parts(write, table, path, status, begins=unguarded)) if isinstance(status, int) else []
     return tuple([*state, *_after_state(header), *details] if state and reopens else [*header, *details, *state])
 
 
@@ -82,7 +83,8 @@ def _after_state(header: Sequence[Part]) -> list[Part]:
     return [replace(part, headers={**part.headers, "If-Match": "*"}) if "If-Match" in part.headers else part for part in header]
 
 
-def _state_parts(write: Write, table: Table, path: str, status: int) -> Iterator[Part]:
+def _state_parts(write: Write, table: Table, path: str, status: int, *, begins: bool) -> Iterator[Part]:
+    """Yield what sets a state; where it begins the set it carries the version that the plan saw, else what is before it (law 8)."""
     name = table.definition.name
     state = _STATES[name].get(status)
     if write.kind is WriteKind.CREATE and status == _first_status(name):
@@ -91,7 +93,7 @@ def _state_parts(write: Write, table: Table, path: str, status: int) -> Iterator
     row = f"{table.definition.set_name}({write.id})"
     if closing is None:
         body: dict[str, Any] = {wire.STATUS: status} if state is None else {wire.STATE: state, wire.STATUS: status}
-        match = write.seen.stamp.version if write.seen is not None and state == 0 and not write.lines else "*"
+        match = write.seen.stamp.version if write.seen is not None and begins else "*"
         yield Part("PATCH", f"{path}/{row}", {**_HEADERS, "If-Match": match or "*"}, to_json(body))
         return
     activity = {"subject": closing.action, f"{closing.lookup}@odata.bind": f"/{row}"}

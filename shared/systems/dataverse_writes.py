@@ -116,7 +116,7 @@ class Writes:
             return self._metadata.noted(error, entity)
         for index, (place, parts) in enumerate(chunk):
             answered = answers[index] if index < len(answers) else []
-            run.results[place] = result = _result(run, run.writes[place], answered, len(parts))
+            run.results[place] = result = _result(run, place, answered, len(parts))
             if result.error is not None:
                 self._metadata.noted(result.error, entity)
                 if isinstance(result.error, Transient) and result.error.retry_after:
@@ -162,8 +162,8 @@ def _is_document(run: WriteRun, write: Write) -> bool:
     return write.kind is not WriteKind.DELETE and (states or (run.lines is not None and bool(write.lines)))
 
 
-def _result(run: WriteRun, write: Write, answers: Sequence[PartAnswer], expected: int) -> WriteResult:  # noqa: PLR0911 - one line a finding reads best
-    table = run.table
+def _result(run: WriteRun, place: int, answers: Sequence[PartAnswer], expected: int) -> WriteResult:  # noqa: PLR0911 - one line a finding reads best
+    table, write = run.table, run.writes[place]
     for answer in answers:
         if answer.status >= FAILED:
             if write.kind is WriteKind.DELETE and is_gone(answer):
@@ -175,7 +175,7 @@ def _result(run: WriteRun, write: Write, answers: Sequence[PartAnswer], expected
     if write.kind is WriteKind.DELETE:
         return WriteResult(write.id)
     if _is_document(run, write):
-        run.reread.append(run.writes.index(write))
+        run.reread.append(place)
         return WriteResult(write.id)
     last = Response(SYSTEM, answers[-1].status, httpx.Headers(dict(answers[-1].headers)), answers[-1].content)
     try:

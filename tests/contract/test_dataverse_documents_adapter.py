@@ -222,3 +222,17 @@ async def test_two_workers_with_the_same_plan_write_it_once(org):
     assert (await change(adapter, seen, {}, {pen: None})).error is None
     assert isinstance((await change(adapter, seen, {}, {pen: None})).error, Stale)
     assert len(await org.control.rows("salesorderdetail")) == 1
+
+
+@pytest.mark.parametrize("lines", [False, True])
+async def test_a_state_does_not_open_the_way_past_somebodys_edit(org, lines):
+    """A set that begins with a state carries the version that the plan saw (law 8): an edit of the header in between is Stale."""
+    adapter, pen = org.dataverse(), new_id()
+    made = await order(org, adapter, {pen: line("Pen", "3", "1.5")})
+    await org.control.edit("salesorder", made.id, {"name": "Somebody's"})
+    plan: dict[str, dict[str, Value] | None] = {new_id(): line("Ink", "1", "7")} if lines else {}
+    result = await change(adapter, made, {"name": "Ours", "statuscode": 2}, plan)
+    assert isinstance(result.error, Stale)
+    (row,) = (await adapter.read("salesorder", [made.id], COLUMNS, lines=LINES)).values()
+    assert isinstance(row, Row)
+    assert (row.values["name"], len(row.lines)) == ("Somebody's", 1)
