@@ -15,53 +15,43 @@ ORDERS, PRODUCTS = "test.order", "test.product"
 ORDER, PRODUCT, PEN, INK = guid(900), guid(800), guid(901), guid(902)
 
 
-def _mapping() -> dict[str, object]:
+def _flow(name: str, title: str, creatio: str, dynamics: str, *, overlong: str = "reject") -> dict[str, object]:
+    """Return a flow to Dynamics with a name and a number."""
     return {
-        "flow": ORDERS,
-        "title": "Orders",
-        "about": "Orders with lines.",
-        "creatio": {"entity": "Order"},
-        "dynamics": {"system": "dataverse", "entity": "salesorder"},
+        "flow": name,
+        "title": title,
+        "about": "Orders with lines, and the products that these refer to.",
+        "creatio": {"entity": creatio},
+        "dynamics": {"system": "dataverse", "entity": dynamics},
         "create": "to_dynamics",
         "owner": "creatio",
         "on_delete": "keep",
         "on_duplicate": "ask",
         "match": [["Code"]],
         "fields": [
-            {"creatio": "Name", "way": ">", "dynamics": "name", "required": True},
+            {"creatio": "Name", "way": ">", "dynamics": "name", "required": True, "overlong": overlong},
             {"creatio": "Code", "way": ">", "dynamics": "accountnumber"},
         ],
-        "lines": {
-            "creatio": {"entity": "OrderProduct", "parent": "OrderId"},
-            "dynamics": {"entity": "salesorderdetail", "parent": "salesorderid"},
-            "fields": [
-                {"creatio": "Name", "way": ">", "dynamics": "productdescription", "required": True},
-                {"creatio": "Quantity", "way": ">", "dynamics": "quantity", "rule": "money"},
-                {"creatio": "Price", "way": ">", "dynamics": "priceperunit", "rule": "money"},
-                {"creatio": "ProductId", "way": ">", "dynamics": "productid", "rule": "reference", "flow": PRODUCTS, "if_missing": "wait"},
-            ],
-        },
-        "totals": [{"creatio": ["Limit"], "dynamics": "creditlimit", "tolerance": "0.01"}],
     }
+
+
+def _orders() -> dict[str, object]:
+    lines = {
+        "creatio": {"entity": "OrderProduct", "parent": "OrderId"},
+        "dynamics": {"entity": "salesorderdetail", "parent": "salesorderid"},
+        "fields": [
+            {"creatio": "Name", "way": ">", "dynamics": "productdescription", "required": True},
+            {"creatio": "Quantity", "way": ">", "dynamics": "quantity", "rule": "money"},
+            {"creatio": "Price", "way": ">", "dynamics": "priceperunit", "rule": "money"},
+            {"creatio": "ProductId", "way": ">", "dynamics": "productid", "rule": "reference", "flow": PRODUCTS, "if_missing": "wait"},
+        ],
+    }
+    totals = [{"creatio": ["Limit"], "dynamics": "creditlimit", "tolerance": "0.01"}]
+    return {**_flow(ORDERS, "Orders", "Order", "salesorder"), "lines": lines, "totals": totals}
 
 
 def _products() -> dict[str, object]:
-    return {
-        "flow": PRODUCTS,
-        "title": "Products",
-        "about": "What the lines refer to.",
-        "creatio": {"entity": "Product"},
-        "dynamics": {"system": "dataverse", "entity": "product"},
-        "create": "to_dynamics",
-        "owner": "creatio",
-        "on_delete": "keep",
-        "on_duplicate": "ask",
-        "match": [["Code"]],
-        "fields": [
-            {"creatio": "Name", "way": ">", "dynamics": "name", "required": True, "overlong": "truncate"},
-            {"creatio": "Code", "way": ">", "dynamics": "accountnumber"},
-        ],
-    }
+    return _flow(PRODUCTS, "Products", "Product", "product", overlong="truncate")
 
 
 def make_line(name: str | None, quantity: int, price: str, product: str | None = None) -> dict[str, Value]:
@@ -85,7 +75,7 @@ def shop() -> World:
 
 def make_shop() -> World:
     """Return a world of orders with lines, and of the products that they refer to."""
-    world = World(mapping=_mapping(), further=[_products()])
+    world = World(mapping=_orders(), further=[_products()])
     creatio, dynamics = world.creatio, world.dynamics
     creatio.further, dynamics.further = {"Product"}, {"product"}
     creatio.line_entity, dynamics.line_entity = "OrderProduct", "salesorderdetail"
