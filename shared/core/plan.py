@@ -254,13 +254,19 @@ def plan_record(
         leader = (leading.get(key) or leading.get("")) if leading else None
         questions[key] = question = _question(desk, printers, binding.fields.get(key), rows, pair, leader)
         decisions[key] = decide(question)
-    closed = {side for side in SIDES if side in desk.closed or _has_left(desk, side.other, rows[side.other], decisions.values())}
-    withheld = [key for key, one in decisions.items() if one.action is Action.WRITE and one.to in closed]
+    left = {side for side in SIDES if _has_left(desk, side.other, rows[side.other], decisions.values())}
+    withheld = [key for key, one in decisions.items() if _is_withheld(one, left, desk.closed)]
     decisions |= {key: FieldDecision(decisions[key].row, Action.NOTHING) for key in withheld}
     for key in covered.keys() & decisions.keys():
         if not (decisions[key].action is Action.WRITE and decisions[key].to is Side.CREATIO):
             repairs[key] = covered[key]
     return RecordPlan(desk, binding, rows, decisions, questions, bool(withheld), repairs)
+
+
+def _is_withheld(decision: FieldDecision, left: Collection[Side], closed: Collection[Side]) -> bool:
+    """Tell whether a decision is not followed; what will not be written has no problem either, and waits for nothing."""
+    action, to = decision.action, decision.to
+    return (action is Action.WRITE and to in closed) or (action in (Action.WRITE, Action.PROBLEM, Action.PENDING) and to in left)
 
 
 def _has_left(desk: Desk, source: Side, row: Row, decisions: Collection[FieldDecision]) -> bool:
