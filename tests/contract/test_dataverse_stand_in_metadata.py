@@ -28,8 +28,10 @@ async def test_tables(org) -> None:
         "Account",
         "Contact",
         "Incident",
+        "Invoice",
         "Opportunity",
         "Product",
+        "Quote",
         "Salesorder",
     ]
     public = await org.get("EntityDefinitions?$select=LogicalName&$filter=IsPrivate eq false and LogicalName eq 'account'")
