@@ -171,6 +171,11 @@ class Settings(BaseModel):
     waiting_days: int = Field(
         default=3, ge=1, le=365, alias="WAITING_DAYS", description="How long a record may wait for one that it refers to."
     )
+    default_owner: Annotated[str, BeforeValidator(parse.email)] = Field(
+        default="",
+        alias="DEFAULT_OWNER",
+        description="E-mail of the user, known to both systems, who owns what belongs to somebody unknown there; default: nobody.",
+    )
     retention_days: int = Field(
         default=30, ge=1, le=3_650, alias="RETENTION_DAYS", description="How long finished runs and batches are kept."
     )

@@ -86,6 +86,7 @@ def build(settings: Settings) -> App:
         compare_interval=timedelta(milliseconds=settings.compare_interval_ms),
         max_change_share=settings.max_change_share,
         waiting_limit=timedelta(days=settings.waiting_days),
+        default_owner=settings.default_owner,
     )
     services = Services(
         ledger=ledger,

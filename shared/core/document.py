@@ -140,6 +140,8 @@ def differences(mapping: FlowMapping, rows: Mapping[Side, Row]) -> list[Differen
     """Compare the totals of a document whose two rows were just read; an absent amount is 0."""
     found = []
     for total in mapping.totals:
+        if total.of_lines and not rows[Side.CREATIO].lines:
+            continue
         creatio = sum((_amount(rows[Side.CREATIO], name) for name in total.creatio), Decimal(0))
         dynamics = _amount(rows[Side.DYNAMICS], total.dynamics)
         if abs(creatio - dynamics) > total.tolerance:

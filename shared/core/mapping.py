@@ -99,6 +99,7 @@ class ChoiceRow(_Row):
         default="reject", description="A value without partner: reject the field, or keep what the other side has."
     )
     default: Plain | None = Field(default=None, description="What every value without partner becomes; one-way rows only.")
+    empty: Plain | None = Field(default=None, description="What an empty source becomes; one-way rows only.")
 
 
 class ReferenceRow(_Row):
@@ -278,6 +279,9 @@ class Total(_Strict):
     creatio: tuple[str, ...] = Field(min_length=1, description="Creatio columns that are added up; one with `-` before it is taken off.")
     dynamics: str
     tolerance: Decimal = Field(default=Decimal("0.01"), ge=0, description="How far rounding may part them.")
+    of_lines: bool = Field(
+        default=False, description="Compared only while the document has lines; without any, Creatio's amount is typed in."
+    )
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return the columns of a side."""
@@ -412,7 +416,7 @@ class MappingSet(BaseModel):
 
 
 _VALUE_MEMBERS = {"creatio", "dynamics", "rule", "values", "flow", "users", "value", "separator", "scale", "overlong"}
-_LATER_MEMBERS = {"needs", "unless", "default"}
+_LATER_MEMBERS = {"needs", "unless", "default", "empty"}
 """Members that came later: they stand in a row's hash only where they are given, so that older rows keep theirs."""
 
 

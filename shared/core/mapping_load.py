@@ -208,6 +208,8 @@ def _row_problems(row: AnyRow, mapping: Mapping, flows: MappingOf[str, Mapping],
         yield f"needs, unless: got way {row.way!r}, allowed '>': they are conditions on the Creatio record"
     if isinstance(row, ChoiceRow) and row.default is not None and row.way == "=":
         yield "default: for one-way rows only: nobody could tell which value it came from"
+    if isinstance(row, ChoiceRow) and row.empty is not None and row.way == "=":
+        yield "empty: for one-way rows only: nobody could tell whether the source is empty"
     if row.drift == "keep" and row.way == "=":
         yield "drift: `keep` is for one-way rows only"
     yield from _list_problems(row)

@@ -159,6 +159,11 @@ class RecordPlan:
         written = {k: d.value for k, d in self.decisions.items() if d.action is Action.WRITE and d.to is side}
         return {**written, **self.repairs} if side is Side.CREATIO else written
 
+    @property
+    def remarks(self) -> dict[str, str]:
+        """Return what is to be said of the values that are written, by row key."""
+        return {decision.row.key: decision.code for decision in self.of(Action.WRITE) if decision.code}
+
     def of(self, action: Action) -> list[FieldDecision]:
         """Return the decisions of one kind."""
         return [decision for decision in self.decisions.values() if decision.action is action]

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from collections.abc import Mapping as MappingOf
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.core.binding import FieldState
@@ -23,6 +23,8 @@ class CreatePlan:
     fields: MappingOf[str, FieldState]
     problems: tuple[FieldDecision, ...] = ()
     waits: tuple[FieldDecision, ...] = ()
+    remarks: MappingOf[str, str] = field(default_factory=dict)
+    """What is to be said of the values that are written, by row key."""
 
     @property
     def blocked(self) -> bool:
@@ -52,6 +54,7 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
     source_values = source_edge.values(row)
     source_prints = printers.of(source, key_id).print_all(source_edge.names, source_values)
     carried: list[tuple[int, Value]] = []
+    remarks: dict[str, str] = {}
     for number, lane in enumerate(desk.lanes):
         rule, turn = lane.row, lane.to(target)
         if turn is None:
@@ -69,6 +72,7 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
             waits.append(FieldDecision(rule, Action.PENDING, to=target, waits_for=converted.waits_for))
         elif converted.state is State.VALUE and not is_empty(converted.value):
             carried.append((number, converted.value))
+            remarks |= {rule.key: converted.code} if converted.code else {}
         elif converted.state is State.VALUE and rule.required:
             problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code="mapping.required", detail=rule.key))
     names = [target_edge.names[number] for number, _ in carried]
@@ -88,4 +92,4 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
         )
     columns = columns_of(desk.rows, values, target)
     columns = {name: part for name, part in columns.items() if part is not None}
-    return CreatePlan(source, row, columns, fields, tuple(problems), tuple(waits))
+    return CreatePlan(source, row, columns, fields, tuple(problems), tuple(waits), remarks)

@@ -160,6 +160,7 @@ class Apply:
             job.first_outcome = job.first_outcome or self._written_outcome(plan)
         else:
             job.rows.update(written)
+            job.remarks.update(plan.remarks if written else {})
             self._end(job, self._written_outcome(plan) if written else Outcome.REJECTED)
         return binding
 

@@ -72,6 +72,7 @@ class Create:
         if plan.blocked:
             job.end(Outcome.REJECTED)
             return None
+        job.remarks = dict(plan.remarks)
         job.waiting.extend(
             Waiting(*wait.waits_for, desk.mapping.flow, work.side, job.id, wait.row.key, now) for wait in plan.waits if wait.waits_for
         )

@@ -68,7 +68,7 @@ async def open_desk(
                 system = mapping.system(side)
                 error = Rejected(f"{system}.unknown_column", missing[0], system=system, entity=mapping.entity(side), field=row.key)
                 (absent if row.optional else errors)[row.key] = error
-    context = Context(entities, services.mappings.values, {}, users)
+    context = Context(entities, services.mappings.values, {}, users, services.limits.default_owner)
     line_context = replace(context, entities=await _describe_lines(services, mapping, mapping.lines)) if mapping.lines else None
     closed = {Side.DYNAMICS: not settings.to_dynamics, Side.CREATIO: not settings.to_creatio}
     shut = frozenset(side for side in Side if closed[side])

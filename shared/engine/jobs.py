@@ -47,6 +47,8 @@ class Job:
     conflicts: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     """Conflicts of this attempt by row key: the reason and the ids of candidates."""
     waiting: list[Waiting] = field(default_factory=list)
+    remarks: dict[str, str] = field(default_factory=dict)
+    """What is to be said of values that were written, by row key."""
     reserved: tuple[str, ...] = ()
     """Reservations held until the record has its binding (law 7)."""
     reserved_by: str = ""
@@ -191,7 +193,13 @@ def counts_of(jobs: Iterable[Job], before: dict[str, int]) -> dict[str, int]:
     for job in jobs:
         if job.outcome is not None:
             counts[job.outcome.value] = counts.get(job.outcome.value, 0) + 1
+            if job.remarks:
+                counts[BY_DEFAULT_OWNER] = counts.get(BY_DEFAULT_OWNER, 0) + 1
     return counts
+
+
+BY_DEFAULT_OWNER: Final = "by_default_owner"
+"""Counts, beside the outcomes, the records that were given the default owner."""
 
 
 def note_of(job: Job, mapping: Mapping) -> str:

@@ -112,6 +112,45 @@ async def test_an_opportunity_is_won_through_the_action(tmp_path: Path) -> None:
         assert await house.failures(deal, "sales.opportunity") == {}
 
 
+async def test_an_opportunity_takes_its_products_along(tmp_path: Path) -> None:
+    """Three products to the cent, one changed and one removed; won with them, and nothing is written in a quiet cycle."""
+    async with open_house(tmp_path, time_scale=5) as house:
+        creatio = house.creatio
+        account = (await creatio.create("Account", {"Name": "Buyer", "Code": "B-1", "UsrActive": True}))["Id"]
+        stage = {name: await _lookup(house, "OpportunityStage", name) for name in ("Proposal", "Won")}
+        products = [
+            await _product(house, name, f"P-{name}", price) for name, price in (("Tile", "2.35"), ("Slate", "7.99"), ("Work", "65"))
+        ]
+        deal = str((await creatio.create("Opportunity", {"Title": "Roof", "AccountId": account, "StageId": stage["Proposal"]}))["Id"])
+        amounts = [("100", "2.35"), ("3", "7.99"), ("12.5", "65")]
+        lines = [
+            str((await creatio.create("OpportunityProductInterest", _interest(deal, product, *amount)))["Id"])
+            for product, amount in zip(products, amounts, strict=True)
+        ]
+
+        async def there() -> bool:
+            await house.poll()
+            return len(await house.dynamics.rows("opportunityproduct")) == len(lines)
+
+        await house.until(there, "the opportunity is there with its products", 60)
+        await in_step(house, 1)
+        (made,) = await house.dynamics.rows("opportunity")
+        assert (_money(made["totalamount"]), _money(made["estimatedvalue"])) == (Decimal("1071.47"), Decimal("1071.47"))
+        await creatio.edit("OpportunityProductInterest", lines[0], {"Quantity": 90.0, "Amount": 211.5})
+        await creatio.delete("OpportunityProductInterest", lines[1])
+        await creatio.edit("Opportunity", deal, {"StageId": stage["Won"]})
+        await in_step(house)
+        (won,) = await house.dynamics.rows("opportunity")
+        assert (won["statecode"], _money(won["totalamount"]), _money(won["estimatedvalue"])) == (1, Decimal("1024.00"), Decimal("1024.00"))
+        assert len(await house.dynamics.rows("opportunityproduct")) == 2
+        assert await house.failures(deal, "sales.opportunity") == {}
+
+
+def _interest(deal: str, product: str, quantity: str, price: str) -> dict[str, Any]:
+    amount = float(Decimal(quantity) * Decimal(price))
+    return {"OpportunityId": deal, "ProductId": product, "Quantity": float(quantity), "Price": float(price), "Amount": amount}
+
+
 async def test_a_case_is_resolved_on_either_side(tmp_path: Path) -> None:
     """Resolved in Dynamics is seen in Creatio; resolved in Creatio goes through CloseIncident."""
     async with open_house(tmp_path, time_scale=5) as house:
