@@ -25,6 +25,7 @@ from shared.core.mapping import (
     DatetimeRow,
     IntegerRow,
     JoinRow,
+    LineRow,
     Lines,
     MoneyRow,
     Pair,
@@ -177,7 +178,14 @@ def same(row: AnyRow, left: Value, right: Value) -> bool:
     """Tell whether two values of one side are equal for a row; phone numbers compare by their digits."""
     if isinstance(row, PhoneRow) and isinstance(left, str) and isinstance(right, str):
         return _digits(left) == _digits(right)
+    if isinstance(row, LineRow) and isinstance(left, tuple) and isinstance(right, tuple):
+        return len(left) == len(right) and all(_told(part) == _told(other) for part, other in zip(left, right, strict=True))
     return left == right
+
+
+def _told(part: Scalar) -> Scalar:
+    """Return what a part of a line says: a column that its row leaves out is stored as no where it holds yes or no."""
+    return None if part is False else part
 
 
 def match_text(value: Value) -> str:

@@ -55,7 +55,7 @@ class Match:
         if work.side.other in desk.closed or not in_scope(desk.mapping, work.side, row, desk.context):
             job.end(Outcome.OUT_OF_SCOPE)
             return False
-        if job.binding is not None and job.binding.stamp_on(work.side) == row.stamp and work.batch.kind is not RunKind.REPLAY:
+        if job.binding is not None and _is_as_refused(work, job, row):
             # Refused, or a conflict, as it is: an edit or a person brings it back (law 13). What is open stays noted.
             job.keeps_note = True
             job.end(Outcome.CONFLICT if "c " in job.binding.note else Outcome.REJECTED)
@@ -189,3 +189,13 @@ class Match:
         job.rows[work.side.other] = twin
         job.first_outcome = Outcome.BOUND
         job.newly_bound = True
+
+
+def _is_as_refused(work: BatchWork, job: Job, row: Row) -> bool:
+    """Tell whether a record that could not be created is as it was then.
+
+    A line may change without its document: the feed of lines names documents without a stamp.
+    """
+    if work.batch.kind is RunKind.REPLAY or (work.mapping.lines is not None and job.item.stamp is None):
+        return False
+    return job.binding is not None and job.binding.stamp_on(work.side) == row.stamp

@@ -13,6 +13,7 @@ from sandbox.seed import seed
 from sandbox.serve import running
 from shared.core.binding import Binding, BindingState
 from shared.core.records import Side
+from shared.engine.services import Limits
 from tests.unit.mapped_world import flow_context, mappings
 
 FLOW = "sales.account"
@@ -55,6 +56,7 @@ def services_of(pairs, ended):
         mapping=lambda flow: flows[flow],
         mappings=mappings(),
         keyring=None,
+        limits=Limits(),
         clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         ledger=SimpleNamespace(bindings=read),
         system=lambda mapping, side: Described(mapping.flow, side),
