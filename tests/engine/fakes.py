@@ -5,7 +5,7 @@ Every step of every fake first calls `world.step(name)`, which a test may use to
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -370,4 +370,6 @@ class FakeSystem:
         summed = self.totals(self.lines[write.id]) if write.lines else {}
         self._store(write.id, {**dict.fromkeys(self.columns), **write.values, **key, **summed}, by_us=True)
         self.between(write.id)
-        return WriteResult(write.id, copy(self._true_row(write.id)))
+        made = self._true_row(write.id)
+        told = {*write.values, *write.told}  # of a new record servers tell what was written, and what they were asked for
+        return WriteResult(write.id, replace(made, values={name: value for name, value in made.values.items() if name in told}))
