@@ -36,11 +36,11 @@ from shared.systems.creatio_wire import (
     MOST_IDS,
     MOST_PARTS,
     Rows,
+    checked_filter,
     chunks,
     collection_url,
     folded,
     grouped_filters,
-    key_filter,
     read_id,
     read_row,
     record_url,
@@ -152,8 +152,7 @@ class Creatio:
     ) -> AsyncIterator[ChangePage]:
         """Yield pages of what may have changed since `position`; a quiet poll is one request and gives the same position back.
 
-        With `lines` it is two: many servers change a line without its document, or by SQL (creatio.md 5.1). A line that is deleted so
-        is found when its document changes next.
+        With `lines` it is two: many servers change a line without its document (creatio.md 5.1). Only `all_lines` tells of deleted ones.
 
         The feed is about whole records (creatio.md 4), so `columns` says only this: without any, and without a position, everything is
         read to be compared, in large pages.
@@ -169,6 +168,12 @@ class Creatio:
             pages = one_feed(pages, self._followed(detail, lines.entity), below)
         async for page in pages:
             yield page
+
+    async def all_lines(self, lines: LinesOf) -> AsyncIterator[Sequence[tuple[str, str]]]:
+        """Yield all lines in the order of their times, in large pages; only ids are read."""
+        feed = Feed(lines.entity, None, None, page_size=_WALK_ROWS, overlap=self._overlap, parent=lines.parent)
+        async for _ in self._followed(feed, lines.entity):
+            yield feed.lines
 
     async def _followed(self, feed: Feed, entity: str) -> AsyncIterator[ChangePage]:
         while not feed.complete:
@@ -267,7 +272,7 @@ class Creatio:
     async def _find_all(self, keys: Sequence[Mapping[str, Value]], columns: Collection[str], model: Model) -> Sequence[Sequence[Row]]:
         us = await self._whoami()
         places = [place for place, key in enumerate(keys) if key and not any(is_empty(value) for value in key.values())]
-        filters = {place: _key_filter(keys[place], model) for place in places}
+        filters = {place: checked_filter(keys[place], model) for place in places}
         hits: list[list[Row]] = [[] for _ in keys]
         groups = [
             [places[index] for index in group]
@@ -482,13 +487,6 @@ class Creatio:
             return await self._read_some(model, ids, columns, us)
         except TandemError as error:
             return dict.fromkeys(ids, error)
-
-
-def _key_filter(key: Mapping[str, Value], model: Model) -> str:
-    try:
-        return key_filter(key, model)
-    except (ValueError, OverflowError) as problem:
-        raise Rejected("creatio.bad_request", str(problem), system="creatio", entity=model.name) from None
 
 
 def _only(row: Row, columns: Collection[str]) -> Row:

@@ -72,3 +72,15 @@ async def test_a_column_that_is_taken_away_is_noticed(site: Site) -> None:
     with pytest.raises(Rejected) as caught:
         await read(adapter, ids, lines)
     assert (caught.value.code, caught.value.field) == ("creatio.unknown_column", "CustomProduct")
+
+
+@pytest.mark.parametrize(("rows", "link"), [(20_000, False), (7, False), (7, True)])
+async def test_all_lines_are_told_each_once(site: Site, rows: int, link: bool) -> None:
+    """Whatever cuts the pages, every line comes with its document, none twice, and those without a document not at all."""
+    ids = await orders(site, 5, 6)
+    made = await site.seed([{"Name": "Loose", "Quantity": 1}], "OrderProduct")
+    await site.settings(max_entity_row_count=rows, next_link=link)
+    found = [one async for page in site.creatio().all_lines(LINES) for one in page]
+    documents = await read(site.creatio(), ids)
+    assert sorted(found) == sorted((order, line) for order, row in documents.items() for line in row.lines)
+    assert made[0] not in {line for _, line in found}
