@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from shared.core.binding import Binding
+from shared.core.census import mark_of
 from shared.core.mapping import LineRow, Lines, ReferenceRow
 from shared.core.mapping import Mapping as FlowMapping
 from shared.core.merge import Action, FieldDecision
@@ -44,11 +45,12 @@ def with_lines(mapping: FlowMapping, side: Side, row: Row) -> Row:
     if lines is None:
         return row
     columns = lines.columns(side)
-    found = {_name(mapping, side, key): _tuple(line, columns) for key, line in row.lines.items()}
+    found = {line_name(mapping, side, key): _tuple(line, columns) for key, line in row.lines.items()}
     return replace(row, values={**row.values, **found})
 
 
-def _name(mapping: FlowMapping, side: Side, key: str) -> str:
+def line_name(mapping: FlowMapping, side: Side, key: str) -> str:
+    """Return the name of a line by its id on a side."""
     return LINE + (line_id(mapping.flow, key) if side is Side.CREATIO else key)
 
 
@@ -109,6 +111,11 @@ def strangers(mapping: FlowMapping, binding: Binding, rows: Mapping[Side, Row]) 
     if mapping.lines is None or dynamics is None or creatio is None:
         return 0
     return sum(1 for name in dynamics.values if name.startswith(LINE) and name not in creatio.values and name not in binding.fields)
+
+
+def mark_of_lines(binding: Binding) -> int:
+    """Return the mark of the lines that a binding knows."""
+    return mark_of(name for name in binding.fields if name.startswith(LINE))
 
 
 def pruned(binding: Binding, rows: Mapping[Side, Row]) -> Binding:

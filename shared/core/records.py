@@ -162,7 +162,7 @@ class Write:
     """One write to one record: normalised values by column; `seen` is the row that the plan was made from.
 
     `lines` holds lines to write with it by their ids, values by column, None for one to delete. Record and lines are one unit: all of it
-    is written, or nothing.
+    is written, or nothing. `told` are columns that the result tells beside those written and seen: what a server makes of a new record.
     """
 
     kind: WriteKind
@@ -170,6 +170,7 @@ class Write:
     values: Mapping[str, Value]
     seen: Row | None = None
     lines: Mapping[str, Mapping[str, Value] | None] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

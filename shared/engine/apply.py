@@ -79,6 +79,8 @@ class Apply:
             assert job.plan is not None  # noqa: S101 - the caller chose jobs with a plan
             binding, _ = recorded(job.plan, {}, work.batch.run, now)
             binding = replace(binding, note=note_of(job, work.mapping))
+            if job.plan.desk.line_keys:
+                binding = pruned(binding, job.plan.rows)
             if binding == job.plan.binding and binding.etag is not None:
                 self._end(job, Outcome.UNCHANGED)
             else:

@@ -26,21 +26,21 @@ from shared.core.records import (
     is_guid,
 )
 from shared.systems.creatio_csdl import Model
-from shared.systems.creatio_errors import Answer, Asked, about, bad_answer, error_of, failed
+from shared.systems.creatio_errors import Asked, about, bad_answer, failed
 from shared.systems.creatio_feed import Feed
-from shared.systems.creatio_lines import one_feed, parted, with_lines
+from shared.systems.creatio_lines import LINES_A_DOCUMENT, one_feed, parted, with_lines
 from shared.systems.creatio_ranges import Cutter, cutting_walk, reading_walk
 from shared.systems.creatio_schema import Schema
-from shared.systems.creatio_service import Service, creatio_error, rows_of
+from shared.systems.creatio_service import Service, creatio_error, is_there, rows_of
 from shared.systems.creatio_wire import (
     MOST_IDS,
     MOST_PARTS,
     Rows,
+    checked_filter,
     chunks,
     collection_url,
     folded,
     grouped_filters,
-    key_filter,
     read_id,
     read_row,
     record_url,
@@ -137,7 +137,7 @@ class Creatio:
             urls = [collection_url(entity, select=("Id",), top=1), *(f"{record_url(entity, one)}?$select=Id" for one in some)]
             served, *answers = await self._service.gets(urls, entity)
             sound = served is not None and not failed(served)
-            there |= {one: _is_there(answer, entity, one) if sound else None for one, answer in zip(some, answers, strict=True)}
+            there |= {one: is_there(answer, entity, one) if sound else None for one, answer in zip(some, answers, strict=True)}
         return there
 
     async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
@@ -152,8 +152,7 @@ class Creatio:
     ) -> AsyncIterator[ChangePage]:
         """Yield pages of what may have changed since `position`; a quiet poll is one request and gives the same position back.
 
-        With `lines` it is two: many servers change a line without its document, or by SQL (creatio.md 5.1). A line that is deleted so
-        is found when its document changes next.
+        With `lines` it is two: many servers change a line without its document (creatio.md 5.1). Only `all_lines` tells of deleted ones.
 
         The feed is about whole records (creatio.md 4), so `columns` says only this: without any, and without a position, everything is
         read to be compared, in large pages.
@@ -164,10 +163,17 @@ class Creatio:
         feed = Feed(entity, own, since, page_size=size, overlap=self._overlap)
         pages = self._followed(feed, entity)
         if lines is not None:
-            detail = Feed(lines.entity, below, since, page_size=self._page_size, overlap=self._overlap, parent=lines.parent)
+            size = self._page_size * LINES_A_DOCUMENT
+            detail = Feed(lines.entity, below, since, page_size=size, overlap=self._overlap, parent=lines.parent)
             pages = one_feed(pages, self._followed(detail, lines.entity), below)
         async for page in pages:
             yield page
+
+    async def all_lines(self, lines: LinesOf) -> AsyncIterator[Sequence[tuple[str, str]]]:
+        """Yield all lines in the order of their times, in large pages; only ids are read."""
+        feed = Feed(lines.entity, None, None, page_size=_WALK_ROWS, overlap=self._overlap, parent=lines.parent)
+        async for _ in self._followed(feed, lines.entity):
+            yield feed.lines
 
     async def _followed(self, feed: Feed, entity: str) -> AsyncIterator[ChangePage]:
         while not feed.complete:
@@ -235,7 +241,11 @@ class Creatio:
         return await self._with_model(lines.entity, (*lines.columns, lines.parent), partial(self._with_lines, rows, lines))
 
     async def _with_lines(self, rows: Mapping[str, Row | TandemError], lines: LinesOf, model: Model) -> Mapping[str, Row | TandemError]:
-        return await with_lines(self._service, rows, lines, model, await self._whoami(), page_size=self._page_size)
+        try:
+            return await with_lines(self._service, rows, lines, model, await self._whoami(), page_size=self._page_size)
+        except TandemError as error:
+            self._schema.heed(error)
+            raise self._service.patient(error) from None
 
     async def _read_all(self, ids: Collection[str], columns: Collection[str], model: Model) -> Mapping[str, Row | TandemError]:
         us = await self._whoami()
@@ -262,7 +272,7 @@ class Creatio:
     async def _find_all(self, keys: Sequence[Mapping[str, Value]], columns: Collection[str], model: Model) -> Sequence[Sequence[Row]]:
         us = await self._whoami()
         places = [place for place, key in enumerate(keys) if key and not any(is_empty(value) for value in key.values())]
-        filters = {place: _key_filter(keys[place], model) for place in places}
+        filters = {place: checked_filter(keys[place], model) for place in places}
         hits: list[list[Row]] = [[] for _ in keys]
         groups = [
             [places[index] for index in group]
@@ -477,21 +487,6 @@ class Creatio:
             return await self._read_some(model, ids, columns, us)
         except TandemError as error:
             return dict.fromkeys(ids, error)
-
-
-def _is_there(answer: Answer | None, entity: str, record_id: str) -> bool | None:
-    if answer is None or answer.html:
-        return None
-    if not failed(answer):
-        return True
-    return False if error_of(answer, Asked(entity, record_id, part=True)).code == "creatio.not_found" else None
-
-
-def _key_filter(key: Mapping[str, Value], model: Model) -> str:
-    try:
-        return key_filter(key, model)
-    except (ValueError, OverflowError) as problem:
-        raise Rejected("creatio.bad_request", str(problem), system="creatio", entity=model.name) from None
 
 
 def _only(row: Row, columns: Collection[str]) -> Row:

@@ -99,6 +99,14 @@ def key_filter(key: Mapping[str, Value], model: Model) -> str:
     return " and ".join(terms)
 
 
+def checked_filter(key: Mapping[str, Value], model: Model) -> str:
+    """Return the filter of one key; a value that no filter can name is Rejected `bad_request`."""
+    try:
+        return key_filter(key, model)
+    except (ValueError, OverflowError) as problem:
+        raise Rejected("creatio.bad_request", str(problem), system=SYSTEM, entity=model.name) from None
+
+
 def since_filter(start: datetime | None) -> str:
     """Return the filter of a change feed: `ge`, never `gt`, for many rows share one time (creatio.md 4)."""
     return "" if start is None else f"ModifiedOn ge {literal(start)}"

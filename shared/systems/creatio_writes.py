@@ -61,7 +61,7 @@ class WriteBatch:
                 self._sent.append((write, _write_part(model, write)))
             except TandemError as refused:
                 self._refused[write.id] = refused
-        named = {name for write, _ in self._sent for name in (*write.values, *(write.seen.values if write.seen else ()))}
+        named = {name for write, _ in self._sent for name in (*write.values, *(write.seen.values if write.seen else ()), *write.told)}
         self.columns = tuple(sorted(name for name in named if name in model.columns))
         self._before = [write.id.lower() for write, _ in self._sent if write.kind is not WriteKind.CREATE]
         self._after = [write.id.lower() for write, _ in self._sent]

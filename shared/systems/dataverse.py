@@ -180,6 +180,11 @@ class Dataverse:
         rows = await self._reads.read(entity, ids, columns)
         return rows if lines is None else await self._documents.with_lines(rows, lines)
 
+    async def all_lines(self, lines: LinesOf) -> AsyncIterator[Sequence[tuple[str, str]]]:
+        """Yield all lines, page by page; only ids are read."""
+        async for page in self._documents.all_lines(lines):
+            yield page
+
     async def find(self, entity: str, keys: Sequence[Mapping[str, Value]], columns: Collection[str]) -> Sequence[Sequence[Row]]:
         """Find rows by key, up to 50 hits a key. The server compares without case, and so does this; the caller decides what is equal.
 

@@ -4,7 +4,7 @@ The order inside a change set is that of the server's rules: header, lines (it c
 that is reopened first is written after that. One part that fails takes the whole set back, so there is no half document.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from shared.systems.dataverse_tables import Table
 from shared.systems.odata import Part, to_json
 
 _PARENTS_A_QUERY: Final = 100
+_LINES_A_PAGE: Final = 5_000
 _HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/json", "OData-Version": "4.0"}
 
 
@@ -146,6 +147,21 @@ class Documents:
             await self._read(parents[start : start + _PARENTS_A_QUERY], lines, found, errors)
         placed = {key: replace(row, lines=found[key]) if isinstance(row, Row) else row for key, row in rows.items()}
         return {**placed, **errors}
+
+    async def all_lines(self, lines: LinesOf) -> AsyncIterator[Sequence[tuple[str, str]]]:
+        """Yield all lines there are: the document's id and the line's; a line of no document is left out."""
+        table, names = await self._reads.known(lines.entity, (lines.parent,))
+        key, parent = table.definition.id_column, table.attributes[lines.parent].read_name
+        url = f"{table.definition.set_name}?{wire.select(table, names)}"
+        page: list[tuple[str, str]] = []
+        async for raw in self._reads.rows(lines.entity, url, wire.preferences(table, names, f"odata.maxpagesize={_LINES_A_PAGE}")):
+            line, document = raw.get(key), raw.get(parent)
+            if isinstance(line, str) and isinstance(document, str):
+                page.append((document.lower(), line.lower()))
+            if len(page) >= _LINES_A_PAGE:
+                yield page
+                page = []
+        yield page
 
     async def _read(
         self,

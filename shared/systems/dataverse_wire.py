@@ -197,7 +197,7 @@ def folded(value: Value) -> Value:
 
 
 def read_columns(write: Write, table: Table) -> tuple[str, ...]:
-    """Return the columns that the row after a write holds: those written and those that the plan had seen, if the table has them."""
+    """Return the columns that the row after a write holds: those written, seen by the plan or asked for, if the table has them."""
     return tuple(name for name in named_columns(write) if name in table.attributes)
 
 
@@ -208,7 +208,7 @@ def with_columns(row: Row, names: Collection[str]) -> Row:
 
 def named_columns(write: Write) -> tuple[str, ...]:
     """Return the columns that a write names."""
-    return tuple(dict.fromkeys([*write.values, *(write.seen.values if write.seen else ())]))
+    return tuple(dict.fromkeys([*write.values, *(write.seen.values if write.seen else ()), *write.told]))
 
 
 def write_parts(write: Write, table: Table, targets: Targets, path: str) -> tuple[Part, ...]:
