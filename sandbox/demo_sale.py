@@ -164,19 +164,19 @@ class Sale:
         self.made["hours"] = await self._create(
             "OrderProduct", self._line(line, "failing", {"ProductId": self.made[line.name], "UnitId": hour})
         )
-        codes: list[str] = []
+        texts: list[str] = []
 
         async def told() -> bool:
             found = await self.observer.app.ledger.failures("sales.order")
-            codes[:] = [one.code for one in found if one.record_id == self.made["failing"]]
-            return bool(codes)
+            texts[:] = [f"{CATALOGUE[one.code].title} {one.said}." for one in found if one.record_id == self.made["failing"]]
+            return bool(texts)
 
         what = "An order in hours, a unit that Dynamics does not have (this one fails on purpose)"
         seconds = await self.observer.until(told, _LIMIT_SECONDS)
         whole = not [row for row in await self._there("salesorder") if row["ordernumber"] == "ORD-2026-2"]
         if seconds is None or not whole:
             return Step(what, "it was to fail, and as a whole", None)
-        return Step(what, f"no half of it is written, all else goes on; the operator reads: {CATALOGUE[codes[0]].title}", seconds)
+        return Step(what, f"no half of it is written, all else goes on; the operator reads:\n        {texts[0]}", seconds)
 
     async def corrected(self) -> Step:
         """Correct the unit in Creatio: the order goes through by itself."""
@@ -188,12 +188,13 @@ class Sale:
     async def _summed(self, what: str, number: str, order: str) -> Step:
         """Wait until both systems sum an order up to the same cent; the header's discount and freight are Dynamics' to add."""
         ours = await self._row("Order", order)
-        wanted = _money(ours["Amount"]) - _money(ours["UsrDiscountAmount"]) + _money(ours["UsrFreight"])
+        amount, discount, freight = (_money(ours[name]) for name in ("Amount", "UsrDiscountAmount", "UsrFreight"))
+        wanted = amount - discount + freight
 
         async def arrived() -> bool:
             return [_money(row["totalamount"]) for row in await self._there("salesorder") if row["ordernumber"] == number] == [wanted]
 
-        told = f"{_money(ours['Amount']):,} in Creatio, {wanted:,} in Dynamics with discount and freight: the same to the cent"
+        told = f"lines of {amount:,} in Creatio, less {discount:,} off, plus {freight:,} freight: Dynamics has {wanted:,}"
         return await self._step(what, told, arrived)
 
     def _line(self, line: _Line, order: str, values: Mapping[str, Any]) -> Row:

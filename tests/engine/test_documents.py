@@ -185,6 +185,18 @@ async def test_a_new_order_with_a_bad_line_is_not_created(shop):
     assert shop.counts() == {"rejected": 1}
 
 
+async def test_a_line_mended_behind_the_back_of_its_document_lets_it_be_created(shop):
+    """The order that could not be created has the stamp it had then: the feed of lines alone brings it back."""
+    _order(shop, {PEN: make_line("Pen", 3, "1.50"), INK: make_line(None, 1, "7")})
+    await shop.cycle(2)
+    assert not shop.dynamics.records
+    shop.creatio.sums_by_sql = True
+    shop.creatio.edit_lines_as_user(ORDER, {INK: {"Name": "Ink"}})
+    await shop.cycle(2)
+    assert _lines(shop) == {PEN: ("Pen", 3, Decimal("1.5")), INK: ("Ink", 1, 7)}
+    assert shop.failure_codes() == set()
+
+
 async def test_a_refused_change_leaves_the_old_document(shop):
     """The server takes all or nothing; the failure is told, and the same values are not sent again (law 13)."""
     _order(shop, {PEN: make_line("Pen", 3, "1.50")})
@@ -216,8 +228,13 @@ async def test_different_totals_are_told_with_both_figures(shop):
     assert shop.failure_codes() == set()
 
 
-async def test_a_line_saved_between_two_reads_is_no_difference(shop):
-    """The header was read before somebody saved another line, the lines after it: nothing is told, and the next look has both."""
+@pytest.mark.parametrize("by_sql", [False, True])
+async def test_a_line_saved_between_two_reads_is_no_difference(by_sql, shop):
+    """The header was read before somebody saved another line, the lines after it: nothing is told, and the next look has both.
+
+    A server that sums up by SQL shows another amount under the old stamp.
+    """
+    shop.creatio.sums_by_sql = by_sql
     _order(shop, {PEN: make_line("Pen", 3, "1.50")})
     await shop.cycle(2)
     whole, torn = shop.creatio.read, [True]
