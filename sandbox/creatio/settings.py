@@ -88,7 +88,40 @@ class CreatioSettings(BaseModel):
         default="refuse",
         description="U+0000 in a text: 500 as PostgreSQL says it, or kept as SQL Server keeps it",
     )
-    side_effects: bool = Field(default=True, description="whether communications, addresses and names follow each other")
+    side_effects: bool = Field(default=True, description="whether communications, addresses, names, documents follow each other")
+    system_settings: dict[str, str] = Field(
+        default_factory=lambda: {
+            "PrimaryCurrency": "USD",
+            "DefaultUnit": "Piece",
+            "DefaultTax": "No tax",
+            "BasePriceList": "Base price list",
+        },
+        description="names of the rows that a create fills in for currency, unit, tax and price list",
+    )
+    default_statuses: dict[str, str] = Field(
+        default_factory=lambda: {
+            "Case.StatusId": "New",
+            "Invoice.PaymentStatusId": "Not invoiced",
+            "Order.StatusId": "Draft",
+            "Order.PaymentStatusId": "Planned",
+            "SupplyPaymentElement.StateId": "Not finished",
+        },
+        description="first states that a create fills in; a required one that isn't named is 500 without it",
+    )
+    registered_on: Literal["now", "refuse"] = Field(
+        default="now", description="a case without RegisteredOn: the time of its create, or 500"
+    )
+    line_amounts: Literal["client", "primary", "server"] = Field(
+        default="client",
+        description="amounts of a line: as sent, Primary* worked out by the rate of its document, or all worked out by the server",
+    )
+    rate_change: Literal["primary", "amounts"] = Field(
+        default="primary",
+        description="which amounts of the lines a changed currency or rate rewrites: Primary* from the others, or the others from them",
+    )
+    order_payments: Literal["installments", "invoices"] = Field(
+        default="installments", description="whose payments an order's PaymentAmount is the sum of"
+    )
 
     culture: str = Field(default="en-US", description="culture of the API user: language of lookup names")
     hidden_ids: dict[str, list[str]] = Field(
