@@ -6,7 +6,7 @@ uuid5 of flow and Creatio line: whoever writes the line again writes the same on
 """
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -15,7 +15,7 @@ from shared.core.census import mark_of
 from shared.core.mapping import LineRow, Lines, ReferenceRow
 from shared.core.mapping import Mapping as FlowMapping
 from shared.core.merge import Action, FieldDecision
-from shared.core.plan import Desk, RecordPlan
+from shared.core.plan import Desk, RecordPlan, plan_record
 from shared.core.records import LinesOf, Row, Side, Value, is_empty
 
 LINE = "line/"
@@ -92,6 +92,29 @@ def parted(columns: Mapping[str, Value], lines: Lines | None) -> tuple[dict[str,
         if name.startswith(LINE):
             written[name.removeprefix(LINE)] = dict(zip(names, value[1:], strict=True)) if isinstance(value, tuple) else None
     return header, written
+
+
+def plan_document(
+    desk: Desk,
+    binding: Binding,
+    rows: Mapping[Side, Row],
+    overwritten: Mapping[str, Value] | None = None,
+    leading: Mapping[str, Side] | None = None,
+    named: Collection[str] = (),
+) -> RecordPlan:
+    """Plan a record; of a document all or nothing is written.
+
+    What a server refused is not sent again by itself (law 13), but it goes along when the document is sent anyway: it was refused as a
+    whole, and the rest of it is half. Only the fields that the server has just `named` stay out.
+    """
+    plan = plan_record(desk, binding, rows, overwritten, leading)
+    if desk.line_keys:
+        sides = {one.to for one in plan.of(Action.WRITE)}
+        held = {one.row.key for one in plan.of(Action.HELD) if one.to in sides} - set(named)
+        if held:
+            fields = {key: state._replace(refused=None) if key in held else state for key, state in binding.fields.items()}
+            plan = plan_record(desk, replace(binding, fields=fields), rows, overwritten, leading)
+    return as_one(plan)
 
 
 def as_one(plan: RecordPlan) -> RecordPlan:

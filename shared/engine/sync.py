@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import replace
 
 from shared.core.binding import BindingState
-from shared.core.document import TOTALS, as_one, desk_of, differences, lines_of, referred_by_lines, strangers
+from shared.core.document import TOTALS, desk_of, differences, lines_of, plan_document, referred_by_lines, strangers
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.merge import Action
-from shared.core.plan import Desk, plan_record, referred, value_on
+from shared.core.plan import Desk, referred, value_on
 from shared.core.records import Row, Side, Value
 from shared.core.rules import same
 from shared.core.schedule import rests
@@ -226,7 +226,8 @@ class Sync:
         if number := strangers(desk.mapping, binding, job.rows):
             job.fail(self._strangers(desk, job, number), Outcome.REJECTED)
             return
-        job.plan = job.guarded(lambda: as_one(plan_record(own, binding, job.rows, self._covered(desk, job), leading_of(work, job))))
+        covered, leading = self._covered(desk, job), leading_of(work, job)
+        job.plan = job.guarded(lambda: plan_document(own, binding, job.rows, covered, leading, job.errors.keys()))
         if job.plan is not None:
             self._note_decisions(work, desk, job)
 

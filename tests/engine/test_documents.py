@@ -359,3 +359,18 @@ async def test_documents_told_of_by_themselves_and_by_their_lines_count_once(sho
         await shop.cycle(2)
     assert not any(flow.asking for flow in shop.ledger.flows.values())
     assert sum(record.values["name"] == "Renamed" for record in shop.dynamics.records.values()) == 40
+
+
+async def test_what_was_refused_with_a_document_goes_with_its_next_change(shop):
+    """The server refused two lines together: when one of them is mended the other is sent with it, for half a document is none (law 13)."""
+    _order(shop, {PEN: make_line("Pen", 3, "1.50")})
+    await shop.cycle(2)
+    shop.dynamics.refuse = lambda write: Rejected("dataverse.refused", record_id=write.id) if write.lines[line_id(ORDERS, PEN)] else None
+    shop.creatio.edit_lines_as_user(ORDER, {PEN: {"Quantity": Decimal(5)}, INK: make_line("Ink", 1, "7")})
+    await shop.cycle(2)
+    assert _lines(shop) == {PEN: ("Pen", 3, Decimal("1.5"))}
+    shop.dynamics.refuse = lambda _write: None
+    shop.creatio.edit_lines_as_user(ORDER, {PEN: {"Quantity": Decimal(6)}})
+    await shop.cycle(2)
+    assert _lines(shop) == {PEN: ("Pen", 6, Decimal("1.5")), INK: ("Ink", 1, 7)}
+    assert shop.failure_codes() == set()
