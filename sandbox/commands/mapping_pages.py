@@ -19,7 +19,7 @@ from shared.core.mapping import (
     ReferenceRow,
     schema,
 )
-from shared.core.records import Side
+from shared.core.records import Side, path_of
 from shared.wiring import read_mappings
 
 FOLDER: Final = ROOT / "docs" / "mappings"
@@ -156,6 +156,10 @@ def _how(row: AnyRow) -> str:
         said.append(f"only where `{row.needs}` is filled")
     if row.unless:
         said.append(f"only where `{row.unless}` is empty")
+    if any(map(path_of, row.columns(Side.CREATIO))):
+        said.append("read behind a lookup: a change there comes with the next edit of the record itself")
+    if any(map(path_of, row.columns(Side.DYNAMICS))):
+        said.append("read behind a lookup: a change there comes within the hour")
     if row.optional:
         said.append("left out where a column is missing")
     return "; ".join(part for part in said if part)

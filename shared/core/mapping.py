@@ -27,9 +27,14 @@ class _Strict(BaseModel):
 
 
 class _Row(_Strict):
-    creatio: Columns | None = Field(default=None, description="Column of the Creatio object, OData name (`TypeId` for a lookup).")
+    creatio: Columns | None = Field(
+        default=None,
+        description="Column of the Creatio object, OData name (`TypeId` for a lookup); read only, behind one lookup: `Product/UnitId`.",
+    )
     way: Literal[">", "<", "="] = Field(description="`>` to Dynamics, `<` to Creatio, `=` both ways.")
-    dynamics: Columns | None = Field(default=None, description="Column of the Dynamics table, logical name.")
+    dynamics: Columns | None = Field(
+        default=None, description="Column of the Dynamics table, logical name; read only, behind one lookup: `parentaccountid/name`."
+    )
     required: bool = Field(default=False, description="An empty source is a rejection, never a write.")
     overlong: Literal["reject", "truncate"] = Field(default="reject", description="What to do with a text longer than its column.")
     owner: Literal["creatio", "dynamics", "ask"] | None = Field(
