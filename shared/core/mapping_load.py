@@ -159,6 +159,8 @@ def _lines_problems(mapping: Mapping, lines: Lines, flows: MappingOf[str, Mappin
         yield from (f"{place}: {problem}" for problem in _row_problems(row, mapping, flows, lists))
         if row.way != ">":
             yield f"{place}: way: got {row.way!r}, allowed '>'"
+        if row.same is not None:
+            yield f"{place}: same: allowed in the rows of `fields` only"
         if paths := [column for side in Side for column in row.columns(side) if path_of(column)]:
             yield f"{place}: got the path {paths[0]!r}, allowed columns of the line itself"
         if any(row.is_joined(side) for side in Side) or isinstance(row, (JoinRow, SplitNameRow, SourceIdRow)):
@@ -212,6 +214,8 @@ def _row_problems(row: AnyRow, mapping: Mapping, flows: MappingOf[str, Mapping],
         yield f"way: got '=', allowed '>' or '<': {reason}"
     if row.conditions and row.way != ">":
         yield f"needs, unless: got way {row.way!r}, allowed '>': they are conditions on the Creatio record"
+    if row.same is not None:
+        yield from _same_problems(row, row.same)
     if isinstance(row, ChoiceRow) and row.default is not None and row.way == "=":
         yield "default: for one-way rows only: nobody could tell which value it came from"
     if row.drift == "keep" and row.way == "=":
@@ -231,6 +235,16 @@ def _path_problems(row: AnyRow) -> Iterable[str]:
                 yield f"{side.value}: got the path {column!r}, allowed one lookup and one column behind it, as `Product/UnitId`"
             elif row.source is not side:
                 yield f"{side.value}: got the path {column!r}, allowed a column of the record itself: only one-way rows begin with a path"
+
+
+def _same_problems(row: AnyRow, same: tuple[str, str]) -> Iterable[str]:
+    if row.way == "<":
+        yield "same: got way '<', allowed '>' or '=': it is about the Creatio record that a value comes from"
+    if same[0] == same[1]:
+        yield f"same: got {same[0]!r} twice, allowed two columns"
+    for column in filter(path_of, same):
+        if _PATH.fullmatch(column) is None:
+            yield f"same: got the path {column!r}, allowed one lookup and one column behind it, as `PriceList/UsrCurrencyId`"
 
 
 def _strayed_paths(mapping: Mapping) -> Iterable[str]:

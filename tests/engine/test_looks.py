@@ -42,3 +42,13 @@ async def test_law_5_a_record_that_is_told_without_a_stamp_is_read(world):
     looking(world, twin)
     await world.cycle(2)
     assert world.creatio.value(record, "Phone") == "2"
+
+
+async def test_law_13_a_compared_column_that_is_not_there_leaves_its_row_out(world):
+    """Two columns of which the system has one are not compared: the row is told of as one with a missing column, the others go on."""
+    fields = world.mapping["fields"]
+    world.mapping["fields"] = [{**row, "same": ["Code", "UsrNowhere"]} if row["creatio"] == "Phone" else row for row in fields]
+    world.start()
+    _, twin = await world.pair(Code="A1", Phone="5")
+    assert (world.dynamics.value(twin, "name"), world.dynamics.value(twin, "telephone1")) == ("Acme", None)
+    assert world.failure_codes() == {("Phone=telephone1", "creatio.unknown_column")}
