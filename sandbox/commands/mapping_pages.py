@@ -19,7 +19,7 @@ from shared.core.mapping import (
     ReferenceRow,
     schema,
 )
-from shared.core.records import Side
+from shared.core.records import Side, path_of
 from shared.wiring import read_mappings
 
 FOLDER: Final = ROOT / "docs" / "mappings"
@@ -156,9 +156,22 @@ def _how(row: AnyRow) -> str:
         said.append(f"only where `{row.needs}` is filled")
     if row.unless:
         said.append(f"only where `{row.unless}` is empty")
+    said += _from_elsewhere(row)
     if row.optional:
         said.append("left out where a column is missing")
     return "; ".join(part for part in said if part)
+
+
+def _from_elsewhere(row: AnyRow) -> list[str]:
+    """Say what else a row reads beside its columns, and how late it is."""
+    said: list[str] = []
+    if row.same:
+        said.append(f"a person must act where `{row.same[0]}` and `{row.same[1]}` differ")
+    if any(map(path_of, row.columns(Side.CREATIO))):
+        said.append("read behind a lookup: a change there comes with the next edit of the record itself")
+    if any(map(path_of, row.columns(Side.DYNAMICS))):
+        said.append("read behind a lookup: a change there comes within the hour")
+    return said
 
 
 def _rule(row: AnyRow) -> str:  # noqa: PLR0911 - one line a rule reads best

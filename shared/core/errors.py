@@ -193,6 +193,11 @@ _catalogue(
     "Fill the field in the source system; the record is then tried again by itself.",
 )
 _catalogue(
+    "mapping.not_same",
+    "Two Creatio columns that must be equal differ, such as the currencies of a price and of its price list: the value means nothing then.",
+    "Make the two named columns equal in Creatio. Where only one behind a lookup was changed, edit the record too or have it reprocessed.",
+)
+_catalogue(
     "mapping.reference_ended",
     "A record refers to one whose binding has ended.",
     "Point the reference to a living record, or reopen the ended binding.",

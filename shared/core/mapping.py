@@ -27,9 +27,14 @@ class _Strict(BaseModel):
 
 
 class _Row(_Strict):
-    creatio: Columns | None = Field(default=None, description="Column of the Creatio object, OData name (`TypeId` for a lookup).")
+    creatio: Columns | None = Field(
+        default=None,
+        description="Column of the Creatio object, OData name (`TypeId` for a lookup); read only, behind one lookup: `Product/UnitId`.",
+    )
     way: Literal[">", "<", "="] = Field(description="`>` to Dynamics, `<` to Creatio, `=` both ways.")
-    dynamics: Columns | None = Field(default=None, description="Column of the Dynamics table, logical name.")
+    dynamics: Columns | None = Field(
+        default=None, description="Column of the Dynamics table, logical name; read only, behind one lookup: `parentaccountid/name`."
+    )
     required: bool = Field(default=False, description="An empty source is a rejection, never a write.")
     overlong: Literal["reject", "truncate"] = Field(default="reject", description="What to do with a text longer than its column.")
     owner: Literal["creatio", "dynamics", "ask"] | None = Field(
@@ -44,12 +49,24 @@ class _Row(_Strict):
     )
     needs: str | None = Field(default=None, description="A Creatio column; while it is empty the row reads as empty. Only with `>`.")
     unless: str | None = Field(default=None, description="A Creatio column; while it is filled the row reads as empty. Only with `>`.")
+    same: tuple[str, str] | None = Field(
+        default=None,
+        description="Two Creatio columns, or paths, that must be equal: else the row's value means nothing, and a person must act.",
+    )
     note: str = Field(default="", description="Why the row is as it is. Changes nothing.")
 
     @cached_property
     def conditions(self) -> tuple[str, ...]:
         """Return the Creatio columns that decide whether the row's value counts."""
         return tuple(column for column in (self.needs, self.unless) if column)
+
+    def agrees(self, get: Callable[[str], Any]) -> bool:
+        """Tell whether the two columns of `same` are equal in a Creatio record; `get` returns their normal values."""
+        return self.same is None or get(self.same[0]) == get(self.same[1])
+
+    def asks_of(self, side: Side) -> tuple[str, ...]:
+        """Return the columns of a side that the row reads beside its own."""
+        return (*self.conditions, *(self.same or ())) if side is Side.CREATIO else ()
 
     def counts(self, get: Callable[[str], Any]) -> bool:
         """Tell whether the row's value in Creatio counts, by a record's other columns; `get` returns their normal values."""
@@ -266,7 +283,7 @@ class Lines(_Strict):
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return the columns of the lines' rows on one side, each once."""
-        return tuple(dict.fromkeys(column for row in self.fields for column in (*row.columns(side), *_conditions(row, side))))
+        return tuple(dict.fromkeys(column for row in self.fields for column in (*row.columns(side), *row.asks_of(side))))
 
     def option_columns(self, side: Side) -> tuple[str, ...]:
         """Return the columns whose live options a row needs."""
@@ -335,7 +352,7 @@ class Mapping(_Strict):
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return every column the flow reads or writes on a side, each once."""
-        read = [column for row in self.fields for column in (*row.columns(side), *_conditions(row, side))]
+        read = [column for row in self.fields for column in (*row.columns(side), *row.asks_of(side))]
         ways = {Side.CREATIO: ">", Side.DYNAMICS: "<"}
         totals = [column for total in self.totals for column in total.columns(side)]
         return tuple(dict.fromkeys([*read, *(c.column for c in self.when if c.way == ways[side]), *totals]))
@@ -356,10 +373,6 @@ AnyRow: TypeAlias = (
     CopyRow | ChoiceRow | ReferenceRow | ConstantRow | SourceIdRow | JoinRow | SplitNameRow
     | DateRow | DatetimeRow | MoneyRow | IntegerRow | BooleanRow | PhoneRow | LineRow
 )  # fmt: skip
-
-
-def _conditions(row: AnyRow, side: Side) -> tuple[str, ...]:
-    return row.conditions if side is Side.CREATIO else ()
 
 
 def _needs_options(row: AnyRow, side: Side) -> bool:
@@ -416,7 +429,7 @@ class MappingSet(BaseModel):
 
 
 _VALUE_MEMBERS = {"creatio", "dynamics", "rule", "values", "flow", "users", "value", "separator", "scale", "overlong"}
-_LATER_MEMBERS = {"needs", "unless", "default", "empty"}
+_LATER_MEMBERS = {"needs", "unless", "default", "empty", "same"}
 """Members that came later: they stand in a row's hash only where they are given, so that older rows keep theirs."""
 
 

@@ -72,6 +72,11 @@ class Desk:
                 yield Lane(row, row.key, line_hash, Side.CREATIO.value, turn, None)
 
     @cached_property
+    def tested(self) -> list[AnyRow]:
+        """Return the rows whose value counts only where two columns of the Creatio record are equal."""
+        return [row for row in self.rows if row.same is not None]
+
+    @cached_property
     def links(self) -> "Desk":
         """Return a desk that knows only the rows that refer to records of flows."""
         others = (row.key for row in self.rows if not (isinstance(row, ReferenceRow) and row.flow is not None))
@@ -266,7 +271,15 @@ def plan_record(
         decisions[key] = decision
         if key in covered and not (decision.action is Action.WRITE and decision.to is Side.CREATIO):
             repairs[key] = covered[key]
+    decisions |= {row.key: problem for row in desk.tested if (problem := disagreement(row, rows[Side.CREATIO]))}
     return RecordPlan(desk, binding, rows, decisions, questions, withheld, repairs)
+
+
+def disagreement(row: AnyRow, creatio: Row) -> FieldDecision | None:
+    """Return the problem of a row whose two columns differ in a Creatio record: nothing is written either way, and what is known stays."""
+    if row.same is None or row.agrees(creatio.values.get):
+        return None
+    return FieldDecision(row, Action.PROBLEM, to=Side.DYNAMICS, code="mapping.not_same", detail=" and ".join(row.same))
 
 
 def referred(

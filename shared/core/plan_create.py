@@ -8,7 +8,7 @@ from datetime import datetime
 from shared.core.binding import FieldState
 from shared.core.mapping import AnyRow, LineRow, ReferenceRow
 from shared.core.merge import Action, FieldDecision
-from shared.core.plan import Desk, Printers, columns_of
+from shared.core.plan import Desk, Printers, columns_of, disagreement
 from shared.core.records import Row, Side, Value, is_empty
 from shared.core.rules import State
 
@@ -58,6 +58,9 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
     for number, lane in enumerate(desk.lanes):
         rule, turn = lane.row, lane.to(target)
         if turn is None:
+            continue
+        if source is Side.CREATIO and (apart := disagreement(rule, row)) is not None:
+            problems.append(apart)
             continue
         converted = turn(source_values[number], row.id)
         if rule.key in left_out:

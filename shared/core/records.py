@@ -147,6 +147,8 @@ class ChangePage:
     server_time: datetime | None = None
     problems: tuple[TandemError, ...] = ()
     """Rows that could not be understood; the others of the page stand in `changes`."""
+    worth_keeping: bool = False
+    """True when the position must be kept though nothing changed: it tells when something was looked at last."""
 
 
 class WriteKind(StrEnum):
@@ -185,6 +187,12 @@ class WriteResult:
     row: Row | None = None
     before: Row | None = None
     error: TandemError | None = None
+
+
+def path_of(name: str) -> tuple[str, str] | None:
+    """Return the lookup and the column behind it that a path such as `Product/UnitId` names, None for a column of the record itself."""
+    lookup, slash, column = name.partition("/")
+    return (lookup, column) if slash else None
 
 
 def is_guid(text: str) -> bool:

@@ -63,7 +63,7 @@ async def open_desk(
     absent: dict[str, TandemError] = {}
     for row in mapping.fields:
         for side in Side:
-            missing = [column for column in row.columns(side) if column in entities[side].missing]
+            missing = [column for column in (*row.columns(side), *row.asks_of(side)) if column in entities[side].missing]
             if missing:
                 system = mapping.system(side)
                 error = Rejected(f"{system}.unknown_column", missing[0], system=system, entity=mapping.entity(side), field=row.key)

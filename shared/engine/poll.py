@@ -188,7 +188,7 @@ class Poll:
 
     def _worth_saving(self, page: ChangePage, mark: Watermark | None, read: str) -> bool:
         """Tell whether the position must be saved: a quiet poll writes nothing (design 10)."""
-        if mark is None or page.changes or mark.columns != read or page.complete != mark.complete:
+        if mark is None or page.changes or page.worth_keeping or mark.columns != read or page.complete != mark.complete:
             return True
         worn = mark.saved_at < self._services.clock() - _REFRESH_AFTER
         return page.position != mark.position and (worn or bool(page.problems))

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -47,6 +47,7 @@ from shared.systems.creatio_wire import (
     text_filter,
     unknown_column,
     users_expand,
+    with_lookups,
 )
 from shared.systems.creatio_writes import ALWAYS, WriteBatch, batches, parsed_rows, rows_url
 from shared.systems.web import Response, Web
@@ -213,7 +214,7 @@ class Creatio:
 
     async def _read_page(self, part: KeyRange, columns: Collection[str], position: str | None, size: int, model: Model) -> RangePage:
         us = await self._whoami()
-        walk = reading_walk(model.name, part, position, (*ALWAYS, *columns), size)
+        walk = reading_walk(model.name, part, position, with_lookups((*ALWAYS, *columns), model), size)
         fresh = None
         while fresh is None and not walk.complete:
             (answer,) = await self._service.gets([walk.url], model.name)
@@ -306,10 +307,11 @@ class Creatio:
         """
         results: list[WriteResult] = []
         try:
-            model = await self._model(entity, ())
+            seen = {name for write in writes if write.seen for name in write.seen.values}
+            model = await self._schema.model(entity, seen)
             if not {name for write in writes for name in write.values} <= set(model.columns):
                 self._schema.drop()  # somebody may have published the column a minute ago
-                model = await self._model(entity, ())
+                model = await self._schema.model(entity, seen)
             await self._whoami()
         except TandemError as error:
             return [WriteResult(write.id, error=about(error, entity, write.id)) for write in writes]
@@ -352,8 +354,8 @@ class Creatio:
         """Close connections."""
         await self._service.close()
 
-    async def _model(self, entity: str, columns: Iterable[str]) -> Model:
-        model = await self._schema.model(entity)
+    async def _model(self, entity: str, columns: Collection[str]) -> Model:
+        model = await self._schema.model(entity, columns)
         for name in columns:
             if name not in model.columns:
                 self._schema.drop()  # somebody may have published it a minute ago
@@ -393,7 +395,7 @@ class Creatio:
 
     async def _read_some(self, model: Model, ids: Sequence[str], columns: Collection[str], us: str) -> dict[str, Row | TandemError]:
         groups = chunks(ids, MOST_IDS)
-        answers = await self._service.gets([rows_url(model.name, group, columns) for group in groups], model.name)
+        answers = await self._service.gets([rows_url(model.name, group, with_lookups(columns, model)) for group in groups], model.name)
         found: dict[str, Row | TandemError] = {}
         for group, answer in zip(groups, answers, strict=True):
             try:
@@ -424,7 +426,7 @@ class Creatio:
         urls = []
         for group in groups:
             where = " or ".join(f"({filters[place]})" for place in group) if len(group) > 1 else filters[group[0]]
-            names = dict.fromkeys((*ALWAYS, *columns, *(name for place in group for name in keys[place])))
+            names = with_lookups((*ALWAYS, *columns, *(name for place in group for name in keys[place])), model)
             urls.append(collection_url(model.name, select=names, where=where, order="Id", top=_MOST_HITS * len(group), count=True))
         try:
             answers = await self._service.gets(urls, model.name)

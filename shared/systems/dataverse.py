@@ -13,6 +13,7 @@ from datetime import datetime
 
 from shared.core.errors import Denied, Rejected, Stale, TandemError
 from shared.core.records import Change, ChangePage, Entity, KeyRange, LinesOf, RangeBy, RangePage, Row, Value, Write, WriteResult, is_guid
+from shared.systems import dataverse_looks as looks
 from shared.systems import dataverse_ranges as key_ranges
 from shared.systems import dataverse_wire as wire
 from shared.systems.dataverse_bulk import BulkCreates
@@ -59,6 +60,7 @@ class Dataverse:
         self._metadata = Metadata(self._service.definitions, lifetime=metadata_lifetime, monotonic=monotonic)
         self._whoami = Whoami(self._service.json, monotonic)
         self._reads = Reads(self._service, self._metadata, self._whoami, page_size=page_size, read_size=read_size)
+        self._looks = looks.Looks(self._reads)
         self._writes = Writes(self._service, self._metadata, self._whoami, self._reads, batch_size=batch_size)
         self._documents = Documents(self._reads, self._whoami)
         self._bulk = BulkCreates(self._service, self._metadata, self._reads, size=bulk_size)
@@ -111,17 +113,24 @@ class Dataverse:
         """Yield pages of the change-tracking chain; the position is the server's own link, sent back as it came (dataverse.md 4).
 
         The server allows no filter here, so `since` drops older rows of a first chain on this side. Rows that can't be understood are
-        the page's `problems`. Raises Stale `delta_expired`, Denied `tracking_off`, and Transient `bad_answer` for a link seen twice.
+        the page's `problems`. With paths among the columns it tells of the records behind whose lookups something changed, once an hour
+        (see dataverse_looks). Raises Stale `delta_expired`, Denied `tracking_off`, and Transient `bad_answer` for a link seen twice.
         """
         table, names = await self._reads.known(entity, columns)
         if not table.definition.tracked:
             self._metadata.forget(entity)
             raise Denied(f"{SYSTEM}.tracking_off", system=SYSTEM, entity=entity)
-        size = f"odata.maxpagesize={self._page_size if position or names else max(self._page_size, _WALK_ROWS)}"
-        prefer = size if position else f"odata.track-changes,{size}"
-        url = position or f"{table.definition.set_name}?{wire.select(table, names)}"
-        oldest = None if position else since
-        seen = {url}
+        link, looked = looks.parted(position)
+        size = f"odata.maxpagesize={self._page_size if link or names else max(self._page_size, _WALK_ROWS)}"
+        prefer = size if link else f"odata.track-changes,{size}"
+        url = link or f"{table.definition.set_name}?{wire.select(table, looks.own_columns(table, names))}"
+        pages = self._chain(table, url, prefer, None if link else since)
+        paths = looks.paths_of(table, names)
+        async for page in self._looks.with_looks(pages, table, paths, looked) if paths else pages:
+            yield page
+
+    async def _chain(self, table: Table, url: str, prefer: str, oldest: datetime | None) -> AsyncIterator[ChangePage]:
+        entity, seen = table.definition.name, {url}
         while True:
             response = await self._feed_page(entity, url, prefer)
             page = _change_page(response, table, oldest)

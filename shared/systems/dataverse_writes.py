@@ -159,7 +159,7 @@ def _of_lines(write: Write, error: TandemError) -> TandemError:
 def _is_document(run: WriteRun, write: Write) -> bool:
     """Tell whether a write's last answer may not be its row as it is now: lines or a state came with it."""
     states = closes(run.table) and wire.STATUS in write.values
-    return write.kind is not WriteKind.DELETE and (states or (run.lines is not None and bool(write.lines)))
+    return write.kind is not WriteKind.DELETE and (states or wire.moves_paths(write) or (run.lines is not None and bool(write.lines)))
 
 
 def _result(run: WriteRun, place: int, answers: Sequence[PartAnswer], expected: int) -> WriteResult:  # noqa: PLR0911 - one line a finding reads best
@@ -183,7 +183,7 @@ def _result(run: WriteRun, place: int, answers: Sequence[PartAnswer], expected: 
     except TandemError as error:  # it is written, but with which values only another read can tell
         said = f"the row came back unreadable ({error.code} {error.field})"
         return WriteResult(write.id, error=bad_answer(table.definition.name, said, write.id))
-    return WriteResult(write.id, row=row)
+    return WriteResult(write.id, row=wire.with_paths(row, write))
 
 
 def is_gone(answer: PartAnswer) -> bool:

@@ -306,7 +306,7 @@ def hash_of(given, lists=None) -> str:
 
 CHOICE = row("TypeId", "=", "typecode", rule="choice", values="kinds")
 HARMLESS = [{"note": "why"}, {"owner": "ask"}, {"required": True}, {"otherwise": "keep"}]
-TELLING = [{"values": "labels"}, {"dynamics": "othercode"}, {"creatio": "OtherId"}]
+TELLING = [{"values": "labels"}, {"dynamics": "othercode"}, {"creatio": "OtherId"}, {"same": ["A", "B"]}]
 
 
 @pytest.mark.parametrize("change", HARMLESS, ids=[next(iter(change)) for change in HARMLESS])
