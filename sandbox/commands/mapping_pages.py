@@ -46,6 +46,12 @@ _UNIT: Final = (
     "A document and its lines are one unit: all of it is written, or nothing, and a line that waits or can't be written holds the whole "
     "document."
 )
+_THEN: Final = {
+    "stop": "",
+    "finish": " When that changes, a pair is written once more, so that the other side knows; then it is left alone.",
+    "go_on": " This is asked of new records only: what has a partner is kept in step, whatever it holds.",
+}
+_NEEDED: Final = " A document without lines is not created; with its first line it is."
 _OWNERS: Final = {"creatio": "Creatio wins", "dynamics": "Dynamics wins", "ask": "a person decides"}
 
 
@@ -101,7 +107,7 @@ def _details(mapping: Mapping, lines: Lines) -> list[str]:
     """Say what becomes of a document's lines and totals."""
     said = [
         *("", "## Lines", ""),
-        f"`{lines.creatio.entity}` in Creatio and `{lines.dynamics.entity}` in Dynamics. {_UNIT}",
+        f"`{lines.creatio.entity}` in Creatio and `{lines.dynamics.entity}` in Dynamics. {_UNIT}{_NEEDED if lines.needed else ''}",
         *_rows(lines.fields),
     ]
     for total in mapping.totals:
@@ -117,7 +123,7 @@ def _conditions(mapping: Mapping) -> list[str]:
         values = ", ".join(f"“{value}”" for value in condition.any_of or condition.none_of)
         which = "only records that have" if condition.any_of else "all records but those that have"
         target = "Dynamics" if condition.way == ">" else "Creatio"
-        said.append(f"- **To {target}** go {which} {values} in `{condition.column}`.")
+        said.append(f"- **To {target}** go {which} {values} in `{condition.column}`.{_THEN[condition.then]}")
     return said
 
 

@@ -286,11 +286,18 @@ CREATIO_ID: Mapping[str, Any] = {
     "update": True,
     "custom": True,
 }
+INVOICE_DATE: Mapping[str, Any] = {
+    "type": "DateOnly",
+    "schema_name": "tandem_InvoiceDate",
+    "create": True,
+    "update": True,
+    "custom": True,
+}
 CREATIO_ID_KEY = Key("tandem_creatioidkey", "tandem_CreatioIdKey", ("tandem_creatioid",))
 
 
 def load_tables() -> dict[str, Table]:
-    """Return every table of the metadata file, the platform's own, and the custom column and key on account and contact."""
+    """Return every table of the metadata file, the platform's own, and the custom columns and keys."""
     return dict(_shipped_tables())
 
 
@@ -299,6 +306,7 @@ def _shipped_tables() -> Mapping[str, Table]:
     raw: dict[str, Any] = json.loads(_METADATA.read_text(encoding="utf-8"))
     for name in ("account", "contact"):
         raw[name]["columns"]["tandem_creatioid"] = CREATIO_ID
+    raw["invoice"]["columns"]["tandem_invoicedate"] = INVOICE_DATE
     tables = {name: _table(name, facts) for name, facts in {**raw, **_platform_tables()}.items()}
     for name in ("account", "contact"):
         tables[name] = tables[name].with_keys((CREATIO_ID_KEY,))

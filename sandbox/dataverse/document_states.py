@@ -22,6 +22,7 @@ _BY_ACTION: Mapping[tuple[str, int], str] = {
     ("incident", 1): "CloseIncident",
 }
 _PAID, _CANCELED = 2, 3
+_ACTIVE_QUOTE = 1
 
 
 def check_change(organization: Organization, table: str, before: Row, changes: Row) -> None:
@@ -60,6 +61,8 @@ def _check_transition(organization: Organization, table: str, old: int, new: int
     action = _BY_ACTION.get((table, new))
     if action is not None and organization.switches.current.closing_by_update == "refuse":
         raise by_message(table, label, action)
+    if table == "quote" and old > _ACTIVE_QUOTE > new and organization.switches.current.quotes_reopened == "refuse":
+        raise business("0x80048408", f"A quote can't go back to {label} from its state. Revise it.")
     if table == "invoice" and new == _PAID and old != 0:
         raise business("0x80100000", "The invoice can be paid only when it is active.")
     if table == "invoice" and new == _CANCELED and old not in {0, _PAID}:

@@ -13,7 +13,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    tracked_tables: frozenset[str] = frozenset({"account", "contact", "product", "opportunity", "salesorder", "incident"})
+    tracked_tables: frozenset[str] = frozenset(
+        {"account", "contact", "product", "opportunity", "quote", "salesorder", "invoice", "incident"}
+    )
     """Tables with change tracking enabled; others answer 0x80072491."""
     change_tracking_expiry_seconds: float = Field(default=7 * 86_400, gt=0)
     """Age after which a delta link answers 0x80044352 (a real organisation counts in days)."""
@@ -53,6 +55,8 @@ class Settings(BaseModel):
     """A client's line with a pricing error: saved with its code [memory], or refused with 400 0x80040203."""
     closing_by_update: Literal["refuse", "accept"] = "refuse"
     """Whether PATCH closes quotes, orders and cases, or 0x80100005 names the action [memory; seen for opportunities only]."""
+    quotes_reopened: Literal["refuse", "accept"] = "refuse"
+    """Whether PATCH makes a draft of a won or closed quote, or ReviseQuote only makes a new one of it [memory for both]."""
     nul_in_text: Literal["refuse", "accept"] = "accept"
     """U+0000 in a text: kept as SQL Server keeps it, or refused by the XML in between [memory for both]."""
     bulk_tables: frozenset[str] = BULK_TABLES

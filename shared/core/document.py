@@ -39,6 +39,11 @@ def lines_of(mapping: FlowMapping, side: Side) -> LinesOf | None:
     return LinesOf(end.entity, end.parent, mapping.lines.columns(side))
 
 
+def lacks_lines(mapping: FlowMapping, side: Side, row: Row) -> bool:
+    """Tell whether a record is no document yet: it has no line, and its flow wants one."""
+    return side is Side.CREATIO and mapping.lines is not None and mapping.lines.needed and not row.lines
+
+
 def with_lines(mapping: FlowMapping, side: Side, row: Row) -> Row:
     """Return a row with its lines among its values, each under its name."""
     lines = mapping.lines

@@ -254,6 +254,11 @@ class Condition(_Strict):
     column: str
     any_of: tuple[Plain, ...] = ()
     none_of: tuple[Plain, ...] = ()
+    then: Literal["stop", "finish", "go_on"] = Field(
+        default="stop",
+        description="What becomes of a pair whose record does not meet the condition any more: `stop` writes nothing more, `finish` writes"
+        " it once more, when a row of this column has something to write, `go_on` writes on: the condition is for new records only.",
+    )
 
 
 class Inactive(_Strict):
@@ -275,6 +280,7 @@ class Lines(_Strict):
 
     creatio: LinesEnd
     dynamics: LinesEnd
+    needed: bool = Field(default=False, description="A document without lines is not created; with its first line it is.")
     fields: tuple[Row, ...] = Field(min_length=1)
 
     def end(self, side: Side) -> LinesEnd:

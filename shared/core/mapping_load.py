@@ -93,12 +93,6 @@ def _value_list(name: str, text: str, problems: list[str]) -> tuple[Pair, ...]:
     except (ValueError, KeyError, TypeError):
         problems.append(f'values/{name}: got something else, allowed {{"values": [{{"creatio": ..., "dynamics": ...}}, ...]}}')
         return ()
-    for side in ("creatio", "dynamics"):
-        seen = [str(getattr(pair, side)) for pair in pairs]
-        problems.extend(
-            f"values/{name}: {value!r} stands twice on the {side} side; a two-way list needs each value once"
-            for value in sorted({v for v in seen if seen.count(v) > 1})
-        )
     return pairs
 
 
@@ -141,13 +135,19 @@ def _problems(mapping: Mapping, flows: MappingOf[str, Mapping], lists: ValueList
     yield from _strayed_paths(mapping)
     if mapping.lines is not None:
         yield from _lines_problems(mapping, mapping.lines, flows, lists)
-    yield from (
-        f"when: {condition.column}: give either any_of or none_of, with at least one value"
-        for condition in mapping.when
-        if bool(condition.any_of) == bool(condition.none_of)
-    )
+    yield from _when_problems(mapping)
     keys = [row.key for row in mapping.fields]
     yield from (f"two rows are the same: {key}" for key in sorted(_doubles(keys)))
+
+
+def _when_problems(mapping: Mapping) -> Iterable[str]:
+    for condition in mapping.when:
+        if bool(condition.any_of) == bool(condition.none_of):
+            yield f"when: {condition.column}: give either any_of or none_of, with at least one value"
+        source = Side.CREATIO if condition.way == ">" else Side.DYNAMICS
+        told = {column for row in mapping.fields if row.writes(source.other) for column in row.columns(source)}
+        if condition.then == "finish" and condition.column not in told:
+            yield f"when: {condition.column}: then: got 'finish', allowed stop, go_on: no row tells the other side of this column"
 
 
 def _lines_problems(mapping: Mapping, lines: Lines, flows: MappingOf[str, Mapping], lists: ValueLists) -> Iterable[str]:
@@ -226,6 +226,8 @@ def _row_problems(row: AnyRow, mapping: Mapping, flows: MappingOf[str, Mapping],
     yield from _list_problems(row)
     if isinstance(row, ChoiceRow) and row.values != "labels" and row.values not in lists:
         yield f"values: got {row.values!r}, allowed labels, {', '.join(sorted(lists)) or 'a file in mappings/values'}"
+    if isinstance(row, ChoiceRow):
+        yield from _double_values(row, lists)
     if isinstance(row, ReferenceRow):
         yield from _reference_problems(row, mapping, flows)
 
@@ -269,6 +271,15 @@ def _strayed_paths(mapping: Mapping) -> Iterable[str]:
         )
 
 
+def _double_values(row: ChoiceRow, lists: ValueLists) -> Iterable[str]:
+    """Yield the values of a list that could become one thing or another on the side that the row writes."""
+    needs = "a two-way list needs each value once" if row.way == "=" else "a value becomes one thing"
+    for side in Side:
+        named = [str(pair.creatio if side is Side.CREATIO else pair.dynamics) for pair in lists.get(row.values, ())]
+        for value in sorted(_doubles(named)) if row.writes(side.other) else ():
+            yield f"values/{row.values}: {value!r} stands twice on the {side.value} side; {needs}"
+
+
 def _list_problems(row: AnyRow) -> Iterable[str]:
     joined = [side for side in Side if row.is_joined(side)]
     if isinstance(row, (JoinRow, SplitNameRow)) != (len(joined) == 1):
@@ -295,14 +306,21 @@ def _irreversible(row: AnyRow) -> str:
 
 
 def _shared_columns(flows: Iterable[Mapping]) -> Iterable[str]:
-    writers: dict[tuple[str, str, str], list[str]] = {}
+    writers: dict[tuple[str, str, str], list[Mapping]] = {}
     for mapping in flows:
         for side in Side:
             for column in {c for row in mapping.fields if row.writes(side) for c in row.columns(side)}:
-                writers.setdefault((mapping.system(side), mapping.entity(side), column), []).append(mapping.flow)
-    for (system, entity, column), names in sorted(writers.items()):
-        if len(names) > 1:
-            yield f"{', '.join(sorted(names))} write the same column {system} {entity}.{column}; one column, one flow"
+                writers.setdefault((mapping.system(side), mapping.entity(side), column), []).append(mapping)
+    for (system, entity, column), found in sorted(writers.items(), key=lambda one: one[0]):
+        if not _apart(found):
+            names = ", ".join(sorted(mapping.flow for mapping in found))
+            yield f"{names} write the same column {system} {entity}.{column}; one column, one flow"
+
+
+def _apart(flows: Sequence[Mapping]) -> bool:
+    """Tell whether flows never write the same record: from objects of their own, to Dynamics only, where each record has one flow."""
+    sources = [mapping.creatio.entity for mapping in flows]
+    return len(flows) == 1 or (not _doubles(sources) and all(mapping.create == "to_dynamics" for mapping in flows))
 
 
 def _doubles(names: Sequence[str]) -> set[str]:

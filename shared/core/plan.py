@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.fingerprint import Keyring, RecordPrinter, framed_name
-from shared.core.mapping import AnyRow, LineRow, Mapping, MappingSet, ReferenceRow
+from shared.core.mapping import AnyRow, Condition, LineRow, Mapping, MappingSet, ReferenceRow
 from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended, joined_hash, tally
 from shared.core.records import SIDES, Row, Side, Stamp, Value
 from shared.core.rules import Context, Converted, conversion, line_conversion, same
@@ -259,20 +259,32 @@ def plan_record(
     questions: dict[str, Question] = {}
     repairs: dict[str, Value] = {}
     covered = overwritten or {}
-    closed = {side for side in SIDES if side in desk.closed or not in_scope(desk.mapping, side.other, rows[side.other], desk.context)}
-    withheld = False
     for pair in _out_of_step(desk, printers, binding, rows, covered):
         key = pair.lane.key
         leader = (leading.get(key) or leading.get("")) if leading else None
         questions[key] = question = _question(desk, printers, binding.fields.get(key), rows, pair, leader)
-        decision = decide(question)
-        if decision.action is Action.WRITE and decision.to in closed:
-            decision, withheld = FieldDecision(decision.row, Action.NOTHING), True
-        decisions[key] = decision
-        if key in covered and not (decision.action is Action.WRITE and decision.to is Side.CREATIO):
-            repairs[key] = covered[key]
+        decisions[key] = decide(question)
     decisions |= {row.key: problem for row in desk.tested if (problem := disagreement(row, rows[Side.CREATIO]))}
-    return RecordPlan(desk, binding, rows, decisions, questions, withheld, repairs)
+    left = {side for side in SIDES if _has_left(desk, side.other, rows[side.other], decisions.values())}
+    withheld = [key for key, one in decisions.items() if _is_withheld(one, left, desk.closed)]
+    decisions |= {key: FieldDecision(decisions[key].row, Action.NOTHING) for key in withheld}
+    for key in covered.keys() & decisions.keys():
+        if not (decisions[key].action is Action.WRITE and decisions[key].to is Side.CREATIO):
+            repairs[key] = covered[key]
+    return RecordPlan(desk, binding, rows, decisions, questions, bool(withheld), repairs)
+
+
+def _is_withheld(decision: FieldDecision, left: Collection[Side], closed: Collection[Side]) -> bool:
+    """Tell whether a decision is not followed; what will not be written has no problem either, and waits for nothing."""
+    action, to = decision.action, decision.to
+    return (action is Action.WRITE and to in closed) or (action in (Action.WRITE, Action.PROBLEM, Action.PENDING) and to in left)
+
+
+def _has_left(desk: Desk, source: Side, row: Row, decisions: Collection[FieldDecision]) -> bool:
+    """Tell whether a bound record takes no part in the direction away from `source`; one that finishes does so once more."""
+    unmet = [condition for condition in _unmet(desk.mapping, source, row, desk.context) if condition.then != "go_on"]
+    told = {column for one in decisions if one.action is Action.WRITE and one.to is source.other for column in one.row.columns(source)}
+    return any(condition.then == "stop" or condition.column not in told for condition in unmet)
 
 
 def disagreement(row: AnyRow, creatio: Row) -> FieldDecision | None:
@@ -466,8 +478,14 @@ def refused(plan: RecordPlan, binding: Binding, side: Side, keys: Collection[str
 
 
 def in_scope(mapping: Mapping, source: Side, row: Row, context: Context) -> bool:
-    """Tell whether a record meets the conditions of the direction that leads away from `source`."""
+    """Tell whether a record without a twin takes part in the direction that leads away from `source`."""
+    return not _unmet(mapping, source, row, context)
+
+
+def _unmet(mapping: Mapping, source: Side, row: Row, context: Context) -> list[Condition]:
+    """Return the conditions of a direction that a record does not meet."""
     way = ">" if source is Side.CREATIO else "<"
+    unmet = []
     for condition in mapping.when:
         if condition.way != way:
             continue
@@ -475,5 +493,5 @@ def in_scope(mapping: Mapping, source: Side, row: Row, context: Context) -> bool
         label = context.column(source, condition.column).options.get(str(value))
         named = any(one in (value, label) for one in condition.any_of or condition.none_of)
         if named != bool(condition.any_of):
-            return False
-    return True
+            unmet.append(condition)
+    return unmet

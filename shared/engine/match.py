@@ -3,12 +3,13 @@
 Reserve every key, then look, then decide. The reservation keeps two workers from creating the same record twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
 from shared.core.binding import Binding, BindingState
+from shared.core.document import lacks_lines
 from shared.core.errors import NotReady, Rejected
 from shared.core.fingerprint import key_hash
 from shared.core.match import MOST_HITS, Judgement, MatchKey, Verdict, hits, judge, keys_of, partings
@@ -31,7 +32,7 @@ class Match:
 
     async def run(self, work: BatchWork, desk: Desk, jobs: list[Job]) -> list[Job]:
         """Judge unbound records: a twin sets binding and rows; return the jobs whose record is to be created."""
-        wanted = [job for job in jobs if self._takes_part(work, desk, job)]
+        wanted = [job for job in await self._leave_others(work, jobs) if self._takes_part(work, desk, job)]
         keys = {job.id: job.guarded(partial(keys_of, desk.mapping, work.side, job.rows[work.side], desk.context)) for job in wanted}
         wanted = [job for job in wanted if job.open]
         ours = await self._reserve(work, desk, wanted, keys)
@@ -50,9 +51,29 @@ class Match:
         await self._give_back([job for job in ours if job.reserved and not job.open])
         return creates
 
+    async def _leave_others(self, work: BatchWork, jobs: list[Job]) -> list[Job]:
+        """Return the jobs whose record belongs to no other flow with the same table."""
+        taken = await self._taken(work, work.side, [job.id for job in jobs])
+        for job in jobs:
+            if job.id in taken:
+                job.end(Outcome.OUT_OF_SCOPE)
+        return [job for job in jobs if job.open]
+
+    async def _taken(self, work: BatchWork, side: Side, ids: Collection[str]) -> dict[str, Binding]:
+        """Return the bindings that other flows with the same table of Dynamics have of records: one record, one flow."""
+        flows = self._services.mappings.flows.values()
+        here = (work.mapping.system(side), work.mapping.entity(side))
+        others = [one.flow for one in flows if one.flow != work.mapping.flow and (one.system(side), one.entity(side)) == here]
+        taken: dict[str, Binding] = {}
+        for flow in others if side is Side.DYNAMICS and ids else ():
+            found = await self._services.ledger.bindings(flow, side, ids)
+            taken |= {key: binding for key, binding in found.items() if binding.state is not BindingState.REFUSED}
+        return taken
+
     def _takes_part(self, work: BatchWork, desk: Desk, job: Job) -> bool:
         row = job.rows[work.side]
-        if work.side.other in desk.closed or not in_scope(desk.mapping, work.side, row, desk.context):
+        scope = in_scope(desk.mapping, work.side, row, desk.context) and not lacks_lines(desk.mapping, work.side, row)
+        if work.side.other in desk.closed or not scope:
             job.end(Outcome.OUT_OF_SCOPE)
             return False
         if job.binding is not None and _is_as_refused(work, job, row):
@@ -152,7 +173,8 @@ class Match:
         ids = {row.id for lists in found.values() for rows in lists for row in rows}
         if not ids:
             return {}
-        return dict(await self._services.ledger.bindings(work.mapping.flow, work.side.other, ids))
+        own = await self._services.ledger.bindings(work.mapping.flow, work.side.other, ids)
+        return {**await self._taken(work, work.side.other, ids), **own}
 
     async def _follow(self, work: BatchWork, job: Job, judgement: Judgement, bound: dict[str, Binding], creates: list[Job]) -> None:
         if judgement.verdict is Verdict.CREATE:

@@ -34,6 +34,8 @@ class Closing:
 _WIN, _LOSE = (Closing(f"{verb}Opportunity", "OpportunityClose", "opportunityid") for verb in ("Win", "Lose"))
 _WIN_QUOTE, _CLOSE_QUOTE = (Closing(f"{verb}Quote", "QuoteClose", "quoteid") for verb in ("Win", "Close"))
 _CANCEL, _FULFIL = (Closing(f"{verb}SalesOrder", "OrderClose", "salesorderid") for verb in ("Cancel", "Fulfill"))
+_QUOTE, _ACTIVE, _IN_PROGRESS = "quote", 1, 2
+"""A quote is closed from its active state only: a draft is activated first (dataverse.md 5)."""
 _RESOLVE = Closing("CloseIncident", "IncidentResolution", "incidentid")
 _CLOSINGS: Final[Mapping[str, Mapping[int, Closing]]] = {
     "opportunity": {3: _WIN, 4: _LOSE, 5: _LOSE},
@@ -92,11 +94,15 @@ def _state_parts(write: Write, table: Table, path: str, status: int, *, begins: 
         return
     closing = _CLOSINGS.get(name, {}).get(status)
     row = f"{table.definition.set_name}({write.id})"
+    match = write.seen.stamp.version if write.seen is not None and begins else "*"
+    headers = {**_HEADERS, "If-Match": match or "*"}
     if closing is None:
         body: dict[str, Any] = {wire.STATUS: status} if state is None else {wire.STATE: state, wire.STATUS: status}
-        match = write.seen.stamp.version if write.seen is not None and begins else "*"
-        yield Part("PATCH", f"{path}/{row}", {**_HEADERS, "If-Match": match or "*"}, to_json(body))
+        yield Part("PATCH", f"{path}/{row}", headers, to_json(body))
         return
+    seen = write.seen.values.get(wire.STATUS) if write.seen is not None else None
+    if name == _QUOTE and (not isinstance(seen, int) or _STATES[name].get(seen) == 0):
+        yield Part("PATCH", f"{path}/{row}", headers, to_json({wire.STATE: _ACTIVE, wire.STATUS: _IN_PROGRESS}))
     activity = {"subject": closing.action, f"{closing.lookup}@odata.bind": f"/{row}"}
     yield Part("POST", f"{path}/{closing.action}", _HEADERS, to_json({closing.activity: activity, "Status": status}))
 

@@ -166,6 +166,19 @@ async def test_quotes_are_won_and_closed(shop, action, status, state) -> None:
     assert (await only(shop, "quotecloses"))["quotenumber"] == row["quotenumber"]
 
 
+@pytest.mark.parametrize("setting", ["refuse", "accept"])
+async def test_a_won_quote_is_reopened_or_not(setting) -> None:
+    """By the switch a won quote becomes a draft again, with its lines to be edited, or stays won; an active one always goes back."""
+    async with opened(quotes_reopened=setting) as org:
+        shop = await shop_in(org)
+        quote = await active_quote(shop)
+        await shop.patched(f"quotes({quote})", statecode=0, statuscode=1)
+        await shop.patched(f"quotes({quote})", statecode=1, statuscode=2)
+        await shop.acted("WinQuote", closing("QuoteClose", "quote", quote, 4))
+        answer = await shop.org.send("PATCH", f"quotes({quote})", {"statecode": 0, "statuscode": 1})
+        assert (answer.status_code, (await shop.row("quote", quote))["statecode"]) == ((204, 0) if setting == "accept" else (400, 2))
+
+
 async def test_a_quote_becomes_an_order_and_an_invoice(shop) -> None:
     """Each is made with the lines and the prices of the one before, which goes into its next state."""
     quote = await active_quote(shop, freightamount=5, description="kept", billto_city="Oslo")

@@ -158,3 +158,16 @@ def flow_context(flow: str) -> Context:
             references[name, side, PARENTS[side]["bound"]] = PARENTS[side.other]["bound"]
             references[name, side, PARENTS[side]["ended"]] = ENDED
     return Context(entities, mappings().values, references, USERS)
+
+
+@cache
+def line_context(flow: str) -> Context:
+    """Return what the rules of a flow's lines see."""
+    lines = mappings().flows[flow].lines
+    assert lines is not None
+    here, there = lines.creatio.entity, lines.dynamics.entity
+    entities = {
+        Side.CREATIO: Entity(here, creatio_columns(here, lines.option_columns(Side.CREATIO))),
+        Side.DYNAMICS: Entity(there, dynamics_columns(there)),
+    }
+    return Context(entities, mappings().values, flow_context(flow).references, USERS)

@@ -238,14 +238,6 @@ REFUSED_LISTS = {
         '{"values": [{"creatio": "Customer", "dynamics": 3, "sap": 7}]}',
         "sap: got an unknown key; look for a typing mistake (allowed keys are in mapping.schema.json)",
     ),
-    "twice on the Creatio side": (
-        '{"values": [{"creatio": "Customer", "dynamics": 3}, {"creatio": "Customer", "dynamics": 4}]}',
-        "'Customer' stands twice on the creatio side; a two-way list needs each value once",
-    ),
-    "twice on the Dynamics side": (
-        '{"values": [{"creatio": "Customer", "dynamics": 3}, {"creatio": "Client", "dynamics": 3}]}',
-        "'3' stands twice on the dynamics side; a two-way list needs each value once",
-    ),
 }
 
 
@@ -253,6 +245,58 @@ REFUSED_LISTS = {
 def test_a_value_list_that_can_not_work_is_refused(text, sentence) -> None:
     """A wrong value list gives one sentence with the list's name."""
     assert refusal_of(flow_text(), {"kinds": text}) == (f"values/kinds: {sentence}",)
+
+
+ONE_TO_TWO = '{"values": [{"creatio": "Customer", "dynamics": 3}, {"creatio": "Customer", "dynamics": 4}]}'
+TWO_TO_ONE = '{"values": [{"creatio": "Customer", "dynamics": 3}, {"creatio": "Client", "dynamics": 3}]}'
+BOTH_WAYS, ONE_WAY = "a two-way list needs each value once", "a value becomes one thing"
+
+
+@pytest.mark.parametrize(
+    ("way", "text", "said"),
+    [
+        ("=", ONE_TO_TWO, f"'Customer' stands twice on the creatio side; {BOTH_WAYS}"),
+        ("=", TWO_TO_ONE, f"'3' stands twice on the dynamics side; {BOTH_WAYS}"),
+        (">", ONE_TO_TWO, f"'Customer' stands twice on the creatio side; {ONE_WAY}"),
+        ("<", TWO_TO_ONE, f"'3' stands twice on the dynamics side; {ONE_WAY}"),
+        (">", TWO_TO_ONE, None),
+        ("<", ONE_TO_TWO, None),
+    ],
+)
+def test_a_value_that_could_become_two_things_is_refused(way, text, said) -> None:
+    """A list may name a value twice only on the side that none of its rows reads: several states may mean one."""
+    given = flow_text(row("TypeId", way, "typecode", rule="choice", values="kinds"))
+    if said is None:
+        assert load({"sales.account.json": given}, {"kinds": text}).flows
+    else:
+        assert refusal_of(given, {"kinds": text}) == (f"sales.account: row 2 (TypeId=typecode): values/kinds: {said}",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "accepted"),
+    [
+        ({"creatio": {"entity": "Company"}, "create": "to_dynamics"}, True),
+        ({"create": "to_dynamics"}, False),
+        ({"creatio": {"entity": "Company"}, "create": "both"}, False),
+    ],
+)
+def test_two_flows_may_write_one_table_from_objects_of_their_own(changes, accepted) -> None:
+    """Where both create in Dynamics only, from two objects, each record belongs to one of them, and nothing is fought for."""
+    sent = [row("Name", ">", "name")]
+    files = {"a.json": flow_text(fields=sent, create="to_dynamics"), "b.json": flow_text(flow="sales.copy", fields=sent, **changes)}
+    if accepted:
+        assert len(load(files, LISTS).flows) == 2
+    else:
+        assert refusal_of(files) == ("sales.account, sales.copy write the same column dataverse account.name; one column, one flow",)
+
+
+def test_a_condition_that_nobody_is_told_of_does_not_finish() -> None:
+    """`finish` writes once more because a row of the column has something to say; without such a row nothing would ever finish."""
+    when = [{"way": ">", "column": "TypeId", "any_of": ["Customer"], "then": "finish"}]
+    said = "sales.account: when: TypeId: then: got 'finish', allowed stop, go_on: no row tells the other side of this column"
+    assert refusal_of(flow_text(when=when)) == (said,)
+    assert refusal_of(flow_text(row("TypeId", "<", "typecode"), when=when)) == (said,)
+    assert loaded(row("TypeId", ">", "typecode"), when=when).when
 
 
 def loaded(*rows, lists=None, **changes) -> Mapping:
