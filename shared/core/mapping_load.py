@@ -21,6 +21,7 @@ from shared.core.mapping import (
     Mapping,
     MappingSet,
     Pair,
+    PlainTextRow,
     ReferenceRow,
     SourceIdRow,
     SplitNameRow,
@@ -205,7 +206,9 @@ def _row_problems(row: AnyRow, mapping: Mapping, flows: MappingOf[str, Mapping],
     if row.way == "=" and (reason := _irreversible(row)):
         yield f"way: got '=', allowed '>' or '<': {reason}"
     if row.conditions and row.way != ">":
-        yield f"needs, unless: got way {row.way!r}, allowed '>': they are conditions on the Creatio record"
+        yield f"needs, unless, only_while: got way {row.way!r}, allowed '>': they are conditions on the Creatio record"
+    if row.instead and (row.way == ">" or row.is_joined(Side.DYNAMICS)):
+        yield "instead: allowed with '=' and '<' and one Dynamics column: it says what is read there"
     if isinstance(row, ChoiceRow) and row.default is not None and row.way == "=":
         yield "default: for one-way rows only: nobody could tell which value it came from"
     if row.drift == "keep" and row.way == "=":
@@ -235,7 +238,7 @@ def _reference_problems(row: ReferenceRow, mapping: Mapping, flows: MappingOf[st
 
 
 def _irreversible(row: AnyRow) -> str:
-    if isinstance(row, (ConstantRow, SourceIdRow)):
+    if isinstance(row, (ConstantRow, SourceIdRow, PlainTextRow)):
         return f"the rule {row.rule!r} can't be reversed"
     if isinstance(row, JoinRow) and row.separator != "\n":
         return f"a join with the separator {row.separator!r} can't be taken apart again"

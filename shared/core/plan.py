@@ -15,7 +15,7 @@ from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.fingerprint import Keyring, RecordPrinter, framed_name
 from shared.core.mapping import AnyRow, LineRow, Mapping, MappingSet, ReferenceRow
 from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended, joined_hash, tally
-from shared.core.records import SIDES, Row, Side, Stamp, Value
+from shared.core.records import SIDES, Row, Side, Stamp, Value, is_empty
 from shared.core.rules import Context, Converted, conversion, line_conversion, same
 
 
@@ -44,7 +44,7 @@ class Desk:
     def rows(self) -> list[AnyRow]:
         """Return the rows that can be synced; those of a document's lines come last."""
         lines = [LineRow(creatio=key, way=">", dynamics=key) for key in self.line_keys]
-        return [*(row for row in self.mapping.fields if row.key not in self.dropped), *lines]
+        return [*(_named(row, self.context) for row in self.mapping.fields if row.key not in self.dropped), *lines]
 
     def columns(self, side: Side) -> list[str]:
         """Return the columns to read on a side: those of the mapping that the live system has."""
@@ -87,6 +87,15 @@ class Desk:
         """Return the row hashes by row key; a column that was away makes another one, so that what was known of it is verified."""
         hashes = self.mappings.row_hashes[self.mapping.flow]
         return {key: joined_hash(row_hash, self.away.get(key, "")) for key, row_hash in hashes.items()}
+
+
+def _named(row: AnyRow, context: Context) -> AnyRow:
+    """Return a row whose condition names stored values beside their labels: records hold the values."""
+    if row.only_while is None:
+        return row
+    labels = context.column(Side.CREATIO, row.only_while.column).options
+    stored = tuple(value for value, label in labels.items() if label in row.only_while.any_of)
+    return row.model_copy(update={"only_while": row.only_while.model_copy(update={"any_of": (*row.only_while.any_of, *stored)})})
 
 
 @dataclass(frozen=True)
@@ -190,7 +199,7 @@ def columns_of(rows: Collection[AnyRow], fields: MappingOf[str, Value], side: Si
 
 def _is_plain(row: AnyRow, side: Side) -> bool:
     """Tell whether a row's value on a side is that of one column, whatever the others hold."""
-    return bool(row.columns(side)) and not row.is_joined(side) and not (row.conditions and side is Side.CREATIO)
+    return bool(row.columns(side)) and not row.is_joined(side) and not row.read_beside(side)
 
 
 def value_on(row: AnyRow, side: Side, record: Row | None) -> Value:
@@ -198,6 +207,8 @@ def value_on(row: AnyRow, side: Side, record: Row | None) -> Value:
     if record is None or (row.conditions and side is Side.CREATIO and not row.counts(record.values.get)):
         return None
     columns = row.columns(side)
+    if row.instead and side is Side.DYNAMICS and not is_empty(found := record.values.get(row.instead)):
+        return found
     if row.is_joined(side):
         return tuple(part for part in map(record.values.get, columns) if not isinstance(part, tuple))
     return record.values.get(columns[0]) if columns else None
