@@ -14,9 +14,10 @@ from sandbox.control_client import Control
 from shared.core.binding import Binding, BindingState
 from shared.core.document import desk_of, differences, referred_by_lines, with_lines
 from shared.core.mapping import AnyRow, LineRow
-from shared.core.plan import Desk, Lane, in_scope, referred, value_on
+from shared.core.plan import Desk, Lane, referred, value_on
 from shared.core.records import Column, ColumnType, Entity, Row, Side, Stamp, normalise
 from shared.core.rules import State, convert, same
+from shared.core.scope import in_scope
 from shared.core.work import FlowSettings
 from shared.engine.desk import open_desk, with_references
 from shared.engine.services import Services

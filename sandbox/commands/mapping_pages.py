@@ -163,6 +163,11 @@ def _how(row: AnyRow) -> str:
     if row.unless:
         said.append(f"only where `{row.unless}` is empty")
     said += _from_elsewhere(row)
+    if row.only_while:
+        values = ", ".join(f"“{value}”" for value in row.only_while.any_of)
+        said.append(f"only while `{row.only_while.column}` is {values}")
+    if row.instead:
+        said.append(f"read from `{row.instead}` where that is filled")
     if row.optional:
         said.append("left out where a column is missing")
     return "; ".join(part for part in said if part)

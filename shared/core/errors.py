@@ -148,6 +148,11 @@ _catalogue(
     "Set a new password in Creatio and in the setting CREATIO_PASSWORD, then start the flow again.",
 )
 _catalogue(
+    "dataverse.still_open",
+    "A record can't be closed in Dynamics 365, because something that belongs to it is open: child cases, or activities.",
+    "Resolve or cancel the child cases (or complete the activities) in Dynamics 365 first, then reprocess the record.",
+)
+_catalogue(
     "dataverse.tracking_off",
     "Change tracking is off for a table that a flow reads.",
     "Switch change tracking on for the table in Power Apps, then start the flow again.",

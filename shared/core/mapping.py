@@ -26,6 +26,13 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
+class OnlyWhile(_Strict):
+    """A row's value counts only while a Creatio column holds one of these values or labels."""
+
+    column: str
+    any_of: tuple[Plain, ...] = Field(min_length=1)
+
+
 class _Row(_Strict):
     creatio: Columns | None = Field(
         default=None,
@@ -53,12 +60,19 @@ class _Row(_Strict):
         default=None,
         description="Two Creatio columns, or paths, that must be equal: else the row's value means nothing, and a person must act.",
     )
+    only_while: OnlyWhile | None = Field(
+        default=None, description="A Creatio column and its values; while it holds another one the row reads as empty. Only with `>`."
+    )
+    instead: str | None = Field(
+        default=None,
+        description="A Dynamics column that is read in the place of the row's own while it is filled; it is never written. Not with `>`.",
+    )
     note: str = Field(default="", description="Why the row is as it is. Changes nothing.")
 
     @cached_property
     def conditions(self) -> tuple[str, ...]:
         """Return the Creatio columns that decide whether the row's value counts."""
-        return tuple(column for column in (self.needs, self.unless) if column)
+        return tuple(column for column in (self.needs, self.unless, self.only_while.column if self.only_while else None) if column)
 
     def agrees(self, get: Callable[[str], Any]) -> bool:
         """Tell whether the two columns of `same` are equal in a Creatio record; `get` returns their normal values."""
@@ -66,11 +80,14 @@ class _Row(_Strict):
 
     def asks_of(self, side: Side) -> tuple[str, ...]:
         """Return the columns of a side that the row reads beside its own."""
-        return (*self.conditions, *(self.same or ())) if side is Side.CREATIO else ()
+        if side is Side.DYNAMICS:
+            return (self.instead,) if self.instead else ()
+        return (*self.conditions, *(self.same or ()))
 
     def counts(self, get: Callable[[str], Any]) -> bool:
         """Tell whether the row's value in Creatio counts, by a record's other columns; `get` returns their normal values."""
-        return (self.needs is None or get(self.needs) is not None) and (self.unless is None or get(self.unless) is None)
+        fits = self.only_while is None or get(self.only_while.column) in self.only_while.any_of
+        return fits and (self.needs is None or get(self.needs) is not None) and (self.unless is None or get(self.unless) is None)
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return the row's columns on one side, in order."""
@@ -196,6 +213,12 @@ class PhoneRow(_Row):
     rule: Literal["phone"]
 
 
+class PlainTextRow(_Row):
+    """Carry the text of a rich text: its tags and entities are taken away, its blocks become lines."""
+
+    rule: Literal["plain_text"]
+
+
 class LineRow(_Row):
     """One line of a document as a field of it: made for each line met, never written in a file."""
 
@@ -225,12 +248,13 @@ Row: TypeAlias = Annotated[
     | Annotated[MoneyRow, Tag("money")]
     | Annotated[IntegerRow, Tag("integer")]
     | Annotated[BooleanRow, Tag("boolean")]
-    | Annotated[PhoneRow, Tag("phone")],
+    | Annotated[PhoneRow, Tag("phone")]
+    | Annotated[PlainTextRow, Tag("plain_text")],
     Discriminator(rule_of),
 ]
 RULES = (
     "copy", "choice", "reference", "constant", "source_id", "join", "split_name",
-    "date", "datetime", "money", "integer", "boolean", "phone",
+    "date", "datetime", "money", "integer", "boolean", "phone", "plain_text",
 )  # fmt: skip
 
 
@@ -367,6 +391,8 @@ class Mapping(_Strict):
         """Return the columns whose live options a choice row or a condition needs."""
         ways = {Side.CREATIO: ">", Side.DYNAMICS: "<"}
         named = [row.columns(side)[0] for row in self.fields if _needs_options(row, side)]
+        if side is Side.CREATIO:
+            named += [row.only_while.column for row in self.fields if row.only_while is not None]
         return tuple(dict.fromkeys([*named, *(c.column for c in self.when if c.way == ways[side])]))
 
     def match_rows(self, key: Sequence[str]) -> list["AnyRow"]:
@@ -377,7 +403,7 @@ class Mapping(_Strict):
 
 AnyRow: TypeAlias = (
     CopyRow | ChoiceRow | ReferenceRow | ConstantRow | SourceIdRow | JoinRow | SplitNameRow
-    | DateRow | DatetimeRow | MoneyRow | IntegerRow | BooleanRow | PhoneRow | LineRow
+    | DateRow | DatetimeRow | MoneyRow | IntegerRow | BooleanRow | PhoneRow | PlainTextRow | LineRow
 )  # fmt: skip
 
 
@@ -435,7 +461,7 @@ class MappingSet(BaseModel):
 
 
 _VALUE_MEMBERS = {"creatio", "dynamics", "rule", "values", "flow", "users", "value", "separator", "scale", "overlong"}
-_LATER_MEMBERS = {"needs", "unless", "default", "empty", "same"}
+_LATER_MEMBERS = {"needs", "unless", "only_while", "instead", "default", "empty", "same"}
 """Members that came later: they stand in a row's hash only where they are given, so that older rows keep theirs."""
 
 

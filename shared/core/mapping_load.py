@@ -22,6 +22,7 @@ from shared.core.mapping import (
     Mapping,
     MappingSet,
     Pair,
+    PlainTextRow,
     ReferenceRow,
     SourceIdRow,
     SplitNameRow,
@@ -212,24 +213,34 @@ def _row_problems(row: AnyRow, mapping: Mapping, flows: MappingOf[str, Mapping],
             yield f"{side.value}: this column is missing"
     if row.way == "=" and (reason := _irreversible(row)):
         yield f"way: got '=', allowed '>' or '<': {reason}"
-    if row.conditions and row.way != ">":
-        yield f"needs, unless: got way {row.way!r}, allowed '>': they are conditions on the Creatio record"
-    if row.same is not None:
-        yield from _same_problems(row, row.same)
-    if isinstance(row, ChoiceRow) and row.default is not None and row.way == "=":
-        yield "default: for one-way rows only: nobody could tell which value it came from"
-    if isinstance(row, ChoiceRow) and row.empty is not None and row.way == "=":
-        yield "empty: for one-way rows only: nobody could tell whether the source is empty"
+    yield from _condition_problems(row)
     if row.drift == "keep" and row.way == "=":
         yield "drift: `keep` is for one-way rows only"
     yield from _path_problems(row)
     yield from _list_problems(row)
-    if isinstance(row, ChoiceRow) and row.values != "labels" and row.values not in lists:
-        yield f"values: got {row.values!r}, allowed labels, {', '.join(sorted(lists)) or 'a file in mappings/values'}"
     if isinstance(row, ChoiceRow):
-        yield from _double_values(row, lists)
+        yield from _choice_problems(row, lists)
     if isinstance(row, ReferenceRow):
         yield from _reference_problems(row, mapping, flows)
+
+
+def _condition_problems(row: AnyRow) -> Iterable[str]:
+    if row.conditions and row.way != ">":
+        yield f"needs, unless, only_while: got way {row.way!r}, allowed '>': they are conditions on the Creatio record"
+    if row.same is not None:
+        yield from _same_problems(row, row.same)
+    if row.instead and (row.way == ">" or row.is_joined(Side.DYNAMICS)):
+        yield "instead: allowed with '=' and '<' and one Dynamics column: it says what is read there"
+
+
+def _choice_problems(row: ChoiceRow, lists: ValueLists) -> Iterable[str]:
+    if row.default is not None and row.way == "=":
+        yield "default: for one-way rows only: nobody could tell which value it came from"
+    if row.empty is not None and row.way == "=":
+        yield "empty: for one-way rows only: nobody could tell whether the source is empty"
+    if row.values != "labels" and row.values not in lists:
+        yield f"values: got {row.values!r}, allowed labels, {', '.join(sorted(lists)) or 'a file in mappings/values'}"
+    yield from _double_values(row, lists)
 
 
 def _path_problems(row: AnyRow) -> Iterable[str]:
@@ -298,7 +309,7 @@ def _reference_problems(row: ReferenceRow, mapping: Mapping, flows: MappingOf[st
 
 
 def _irreversible(row: AnyRow) -> str:
-    if isinstance(row, (ConstantRow, SourceIdRow)):
+    if isinstance(row, (ConstantRow, SourceIdRow, PlainTextRow)):
         return f"the rule {row.rule!r} can't be reversed"
     if isinstance(row, JoinRow) and row.separator != "\n":
         return f"a join with the separator {row.separator!r} can't be taken apart again"

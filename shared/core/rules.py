@@ -31,10 +31,12 @@ from shared.core.mapping import (
     Pair,
     PhoneRow,
     Plain,
+    PlainTextRow,
     ReferenceRow,
     SourceIdRow,
     SplitNameRow,
 )
+from shared.core.plain_text import plain_text
 from shared.core.records import Column, ColumnType, Entity, Scalar, Side, Value, is_empty
 
 _NO_DIGIT = re.compile(r"[^\w+]")
@@ -452,6 +454,12 @@ def _phone(row: AnyRow, source: Side, value: Value, record_id: str, context: Con
     return _copy(row, source, value, record_id, context)
 
 
+def _plain_text(row: AnyRow, source: Side, value: Value, record_id: str, context: Context) -> Converted:
+    if isinstance(value, str):
+        return _value(plain_text(value) or None)
+    return _copy(row, source, value, record_id, context)
+
+
 def _digits(text: str) -> str:
     return _NO_DIGIT.sub("", text)
 
@@ -471,4 +479,5 @@ _RULES: MappingOf[type[Any], _Rule] = {
     IntegerRow: _integer,
     BooleanRow: _boolean,
     PhoneRow: _phone,
+    PlainTextRow: _plain_text,
 }

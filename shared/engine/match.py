@@ -13,8 +13,9 @@ from shared.core.document import lacks_lines
 from shared.core.errors import NotReady, Rejected
 from shared.core.fingerprint import key_hash
 from shared.core.match import MOST_HITS, Judgement, MatchKey, Verdict, hits, judge, keys_of, partings
-from shared.core.plan import Desk, in_scope
+from shared.core.plan import Desk
 from shared.core.records import Row, Side
+from shared.core.scope import in_scope
 from shared.core.work import Outcome, RunKind
 from shared.engine.jobs import REOPEN, BatchWork, Job, holder, reserved_of
 from shared.engine.ports import System

@@ -79,6 +79,18 @@ REFUSED_ROWS = {
         row("Id", "=", "zip", rule="source_id"),
         "sales.account: row 2 (Id=zip): way: got '=', allowed '>' or '<': the rule 'source_id' can't be reversed",
     ),
+    "two ways with a plain text": (
+        row("Zip", "=", "zip", rule="plain_text"),
+        "sales.account: row 2 (Zip=zip): way: got '=', allowed '>' or '<': the rule 'plain_text' can't be reversed",
+    ),
+    "two ways while": (
+        row("Zip", "=", "zip", only_while={"column": "StatusId", "any_of": ["Resolved"]}),
+        "sales.account: row 2 (Zip=zip): needs, unless, only_while: got way '=', allowed '>': they are conditions on the Creatio record",
+    ),
+    "instead of what is only written": (
+        row("Zip", ">", "zip", instead="code"),
+        "sales.account: row 2 (Zip=zip): instead: allowed with '=' and '<' and one Dynamics column: it says what is read there",
+    ),
     "two ways with a join by comma": (
         row("Zip", "=", ["a", "b"], rule="join", separator=", "),
         "sales.account: row 2 (Zip=a,b): way: got '=', allowed '>' or '<': a join with the separator ', ' can't be taken apart again",
@@ -325,6 +337,15 @@ def test_a_flow_reads_the_columns_of_its_conditions() -> None:
     assert flow.option_columns(Side.DYNAMICS) == ("statecode",)
 
 
+def test_a_flow_reads_what_its_rows_depend_on() -> None:
+    """The column of `only_while` is read with its labels in Creatio, that of `instead` in Dynamics; neither is written."""
+    first = row("Zip", ">", "zip", only_while={"column": "StatusId", "any_of": ["Resolved"]})
+    flow = loaded(first, row("Code", "=", "code", instead="othercode"))
+    assert flow.columns(Side.CREATIO) == ("Name", "Zip", "StatusId", "Code")
+    assert flow.columns(Side.DYNAMICS) == ("name", "zip", "code", "othercode")
+    assert (flow.option_columns(Side.CREATIO), flow.option_columns(Side.DYNAMICS)) == (("StatusId",), ())
+
+
 @pytest.mark.parametrize(
     ("create", "creatio", "dynamics"),
     [("both", True, True), ("to_dynamics", False, True), ("to_creatio", True, False), ("none", False, False)],
@@ -350,7 +371,11 @@ def hash_of(given, lists=None) -> str:
 
 CHOICE = row("TypeId", "=", "typecode", rule="choice", values="kinds")
 HARMLESS = [{"note": "why"}, {"owner": "ask"}, {"required": True}, {"otherwise": "keep"}]
-TELLING = [{"values": "labels"}, {"dynamics": "othercode"}, {"creatio": "OtherId"}, {"same": ["A", "B"]}]
+WHILE = {"column": "StatusId", "any_of": ["Resolved"]}
+TELLING = [
+    *({"values": "labels"}, {"dynamics": "othercode"}, {"creatio": "OtherId"}, {"same": ["A", "B"]}),
+    *({"instead": "othercode"}, {"way": ">", "only_while": WHILE}),
+]
 
 
 @pytest.mark.parametrize("change", HARMLESS, ids=[next(iter(change)) for change in HARMLESS])

@@ -34,9 +34,12 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RECORD = "c0000000-0000-4000-8000-000000000001"
 KEYRING = Keyring({"k": b"0" * 32}, "k")
 TEXT, LOOKUP, CHOICE = ColumnType.TEXT, ColumnType.LOOKUP, ColumnType.CHOICE
+_SHORTEST_TEXT = 50
+"""Characters that every text of Creatio takes, which does not tell its length."""
 FITTING = {
     "copy": {TEXT},
     "phone": {TEXT},
+    "plain_text": {TEXT},
     "join": {TEXT},
     "split_name": {TEXT},
     "choice": {TEXT, LOOKUP, CHOICE, ColumnType.BOOLEAN},
@@ -65,6 +68,7 @@ LINKS = (
     *("parentid", "parentaccountid", "primarycontactid", "accountid", "parentcustomerid_account"),
     *("contactid", "customerid_account", "customerid_contact"),
     *("opportunityid", "orderid", "salesorderid", "productid", "id"),
+    *("qualifiedaccountid", "qualifiedcontactid", "parentcontactid", "opportunityid", "qualifyingopportunityid"),
 )
 
 
@@ -109,13 +113,14 @@ def test_an_id_fits_into_its_column(flow, row) -> None:
 
 @each_row
 def test_every_label_that_travels_as_text_fits(flow, row) -> None:
-    """Where a Creatio lookup becomes a Dynamics text, the longest label of the lookup fits into that column."""
+    """Where a list becomes a text of the other side, the longest label of the list fits into that column."""
     if isinstance(row, ChoiceRow) and row.values == "labels":
-        labels = columns_of(flow, Side.CREATIO)[row.columns(Side.CREATIO)[0]].options.values()
-        column = columns_of(flow, Side.DYNAMICS)[row.columns(Side.DYNAMICS)[0]]
+        side = Side.DYNAMICS if row.way == "<" else Side.CREATIO
+        labels = columns_of(flow, side)[row.columns(side)[0]].options.values()
+        column = columns_of(flow, side.other)[row.columns(side.other)[0]]
         assert labels
         assert column.type is TEXT
-        assert max(utf16_length(label) for label in labels) <= (column.max_length or 0)
+        assert max(utf16_length(label) for label in labels) <= (column.max_length or _SHORTEST_TEXT)
 
 
 @each_row

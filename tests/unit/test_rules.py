@@ -1,4 +1,4 @@
-"""What all thirteen rules share: none is left out, and when two values count as equal."""
+"""What all fourteen rules share: none is left out, and when two values count as equal."""
 
 import re
 from decimal import Decimal
@@ -12,12 +12,12 @@ from tests.unit.rule_world import row
 
 
 def test_every_rule_of_the_list_is_tested_and_implemented() -> None:
-    """The closed list of rules, the table of implementations and the tests of the rules name the same thirteen rules."""
+    """The closed list of rules, the table of implementations and the tests of the rules name the same fourteen rules."""
     texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_rules_*.py")]
     tested = {name for text in texts for name in re.findall(r"^def test_([a-z]+)_", text, re.MULTILINE)}
     assert {kind.model_fields["rule"].annotation.__args__[0] for kind in _RULES} == set(RULES)
     assert {rule.split("_", maxsplit=1)[0] for rule in RULES} <= tested
-    assert len(RULES) == 13
+    assert len(RULES) == 14
 
 
 def test_equal_means_equal_for_all_other_rules() -> None:
