@@ -162,8 +162,6 @@ def _lines_problems(mapping: Mapping, lines: Lines, flows: MappingOf[str, Mappin
             yield f"{place}: way: got {row.way!r}, allowed '>'"
         if row.same is not None:
             yield f"{place}: same: allowed in the rows of `fields` only"
-        if paths := [column for side in Side for column in row.columns(side) if path_of(column)]:
-            yield f"{place}: got the path {paths[0]!r}, allowed columns of the line itself"
         if any(row.is_joined(side) for side in Side) or isinstance(row, (JoinRow, SplitNameRow, SourceIdRow)):
             yield f"{place}: rule {row.rule!r}: got a rule of several columns or ids, allowed rules of one column a side"
     written = [column for row in lines.fields for column in row.columns(Side.DYNAMICS)]

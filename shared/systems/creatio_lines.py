@@ -13,7 +13,7 @@ from shared.core.records import Change, ChangePage, LinesOf, Row, Value
 from shared.systems.creatio_csdl import Model
 from shared.systems.creatio_errors import Asked, about
 from shared.systems.creatio_service import Service, rows_of
-from shared.systems.creatio_wire import MOST_IDS, chunks, collection_url, key_filter, read_row
+from shared.systems.creatio_wire import MOST_IDS, chunks, collection_url, key_filter, read_row, with_lookups
 from shared.systems.creatio_writes import ALWAYS
 
 LINES_A_DOCUMENT: Final = 10
@@ -44,7 +44,7 @@ async def with_lines(
 async def _all_lines(
     service: Service, documents: Sequence[str], lines: LinesOf, model: Model, *, page_size: int
 ) -> AsyncIterator[Mapping[str, Any]]:
-    names = dict.fromkeys((*ALWAYS, *lines.columns, lines.parent))
+    names = dict.fromkeys((*ALWAYS, *with_lookups(lines.columns, model), lines.parent))
     filters = [" or ".join(key_filter({lines.parent: one}, model) for one in some) for some in chunks(documents, MOST_IDS)]
     urls = [collection_url(model.name, select=names, where=where, order="Id", top=page_size, count=True) for where in filters]
     for where, answer in zip(filters, await service.gets(urls, model.name), strict=True):

@@ -90,7 +90,10 @@ def test_a_path_where_none_can_stand_is_refused(row, problem) -> None:
     [
         ({"when": [{"way": ">", "column": "A/B", "any_of": [1]}]}, f"when: got the path 'A/B', {ALLOWED}"),
         ({"totals": [{"creatio": ["A/B"], "dynamics": "total"}]}, f"totals: got the path 'A/B', {ALLOWED}"),
-        ({"lines": line(creatio="A/B")}, "lines: row 1 (A/B=name): got the path 'A/B', allowed columns of the line itself"),
+        (
+            {"lines": line(dynamics="a/b")},
+            "lines: row 1 (Name=a/b): dynamics: got the path 'a/b', allowed a column of the record itself: only one-way rows begin with a path",
+        ),
         ({"lines": line(needs="A/B")}, f"needs, unless: got the path 'A/B', {ALLOWED}"),
     ],
 )
@@ -107,3 +110,10 @@ def test_a_key_may_begin_with_a_path_of_creatio_only() -> None:
     assert "sales.account: match: UsrGrade: got the path 'a/b', allowed a column of the Dynamics table itself" in refusal_of(
         flow(there, match=[["UsrGrade"]])
     )
+
+
+def test_a_line_may_begin_with_a_path_in_creatio() -> None:
+    """What a line has not itself, its product may: the unit of a product that is offered."""
+    mapping = load(flow(lines=line(creatio="Product/Name")), LISTS).flows["sales.account"]
+    assert mapping.lines is not None
+    assert mapping.lines.columns(Side.CREATIO) == ("Product/Name",)
