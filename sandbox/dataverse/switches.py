@@ -13,7 +13,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    tracked_tables: frozenset[str] = frozenset({"account", "contact", "product", "opportunity", "salesorder", "incident"})
+    tracked_tables: frozenset[str] = frozenset(
+        {"account", "contact", "product", "pricelevel", "productpricelevel", "opportunity", "salesorder", "incident"}
+    )
     """Tables with change tracking enabled; others answer 0x80072491."""
     change_tracking_expiry_seconds: float = Field(default=7 * 86_400, gt=0)
     """Age after which a delta link answers 0x80044352 (a real organisation counts in days)."""
