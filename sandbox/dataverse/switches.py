@@ -14,7 +14,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     tracked_tables: frozenset[str] = frozenset(
-        {"account", "contact", "product", "lead", "opportunity", "quote", "salesorder", "invoice", "incident"}
+        {"account", "contact", "product", "pricelevel", "productpricelevel", "lead", "opportunity"}
+        | {"quote", "salesorder", "invoice", "incident"}
     )
     """Tables with change tracking enabled; others answer 0x80072491."""
     change_tracking_expiry_seconds: float = Field(default=7 * 86_400, gt=0)

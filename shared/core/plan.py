@@ -19,6 +19,8 @@ from shared.core.records import SIDES, Row, Side, Stamp, Value, is_empty
 from shared.core.rules import Context, Converted, conversion, line_conversion, same
 from shared.core.scope import unmet
 
+NOT_SAME = "mapping.not_same"
+
 
 @dataclass(frozen=True)
 class Desk:
@@ -303,7 +305,7 @@ def disagreement(row: AnyRow, creatio: Row) -> FieldDecision | None:
     """Return the problem of a row whose two columns differ in a Creatio record: nothing is written either way, and what is known stays."""
     if row.same is None or row.agrees(creatio.values.get):
         return None
-    return FieldDecision(row, Action.PROBLEM, to=Side.DYNAMICS, code="mapping.not_same", detail=" and ".join(row.same))
+    return FieldDecision(row, Action.PROBLEM, to=Side.DYNAMICS, code=NOT_SAME, detail=" and ".join(row.same))
 
 
 def referred(

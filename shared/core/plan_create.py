@@ -8,7 +8,7 @@ from datetime import datetime
 from shared.core.binding import FieldState
 from shared.core.mapping import AnyRow, LineRow, ReferenceRow
 from shared.core.merge import Action, FieldDecision
-from shared.core.plan import Desk, Printers, columns_of, disagreement
+from shared.core.plan import NOT_SAME, Desk, Printers, columns_of, disagreement
 from shared.core.records import Row, Side, Value, is_empty
 from shared.core.rules import State
 
@@ -29,7 +29,12 @@ class CreatePlan:
     @property
     def blocked(self) -> bool:
         """Tell whether the record can't be created: a required field, or a line, has a problem."""
-        return any(problem.row.required or isinstance(problem.row, LineRow) for problem in self.problems)
+        return any(problem.row.required or isinstance(problem.row, LineRow) for problem in self.told)
+
+    @property
+    def told(self) -> tuple[FieldDecision, ...]:
+        """Return the problems that a person hears of: what differs behind a lookup counts once the record waits for nobody."""
+        return tuple(problem for problem in self.problems if not (self.must_wait and problem.code == NOT_SAME))
 
     @property
     def must_wait(self) -> bool:

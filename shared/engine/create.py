@@ -66,7 +66,7 @@ class Create:
         own = desk_of(desk, job.binding, job.rows)
         plan = plan_create(own, work.side, job.rows[work.side], new_id, work.batch.run, now, job.left_out)
         system = desk.mapping.system(work.side)
-        for problem in plan.problems:
+        for problem in plan.told:
             job.errors[problem.row.key] = Rejected(
                 problem.code, problem.detail, system=system, entity=desk.mapping.entity(work.side), record_id=job.id, field=problem.row.key
             )

@@ -1,5 +1,6 @@
 """The live metadata that mapping tests stand on: both sides as the stand-ins' metadata files describe them, and a few people."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from uuid import NAMESPACE_OID, uuid5
@@ -8,9 +9,9 @@ from sandbox.creatio.content import fill, made_id
 from sandbox.creatio.database import Database
 from sandbox.creatio.schema import load_schema
 from sandbox.dataverse.definitions import load_tables
-from shared.core.mapping import MappingSet
+from shared.core.mapping import Mapping, MappingSet
 from shared.core.mapping_load import load
-from shared.core.records import Column, ColumnType, Entity, Side
+from shared.core.records import Column, ColumnType, Entity, Side, path_of
 from shared.core.rules import ENDED, Context
 
 MAPPINGS = Path(__file__).resolve().parents[2] / "mappings"
@@ -143,15 +144,27 @@ def _listed(targets: tuple[str, ...]) -> dict[str, str]:
     return {str(uuid5(NAMESPACE_OID, name)): name for target in targets if len(targets) == 1 for name in LISTS.get(target, ())}
 
 
+def columns_of(flow: Mapping, side: Side) -> dict[str, Column]:
+    """Return the metadata of a flow's entity on a side, with the paths that its rows read."""
+    compared = (name for row in flow.fields for name in row.same or ())
+    entity, options = flow.entity(side), (*flow.option_columns(side), *compared)
+    plain = creatio_columns(entity, options) if side is Side.CREATIO else dynamics_columns(entity)
+    behind = {name: _behind(entity, side, *path, listed=name in options) for name in flow.columns(side) if (path := path_of(name))}
+    return {**plain, **{name: replace(column, name=name, creatable=False, updatable=False) for name, column in behind.items()}}
+
+
+def _behind(entity: str, side: Side, lookup: str, column: str, *, listed: bool) -> Column:
+    if side is Side.CREATIO:
+        target = load_schema().entities[entity].navigations[lookup].target or ""
+        return creatio_columns(target, (column,) if listed else ())[column]
+    return dynamics_columns(dynamics_columns(entity)[lookup].targets[0])[column]
+
+
 @cache
 def flow_context(flow: str) -> Context:
     """Return what the rules of a flow see: metadata, value lists, three users a side, one record of each flow in each state."""
     mapping = mappings().flows[flow]
-    here, there = mapping.entity(Side.CREATIO), mapping.entity(Side.DYNAMICS)
-    entities = {
-        Side.CREATIO: Entity(here, creatio_columns(here, mapping.option_columns(Side.CREATIO))),
-        Side.DYNAMICS: Entity(there, dynamics_columns(there)),
-    }
+    entities = {side: Entity(mapping.entity(side), columns_of(mapping, side)) for side in Side}
     references = {}
     for name in mappings().flows:
         for side in Side:

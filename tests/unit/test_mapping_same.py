@@ -1,5 +1,6 @@
 """Rows with `same`: a value counts only where two columns of the Creatio record are equal, as a price in its list's currency."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -26,6 +27,7 @@ PRICE = {
 }
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HERE, THERE = "c0000000-0000-4000-8000-000000000001", "d0000000-0000-4000-8000-000000000001"
+LIST_TABLE = {"system": "dataverse", "entity": "list"}
 EURO, POUND = "e0000000-0000-4000-8000-000000000001", "e0000000-0000-4000-8000-000000000002"
 
 
@@ -62,6 +64,17 @@ def test_a_new_price_in_another_currency_is_blocked(of_list) -> None:
     assert plan.blocked
     assert [(problem.code, problem.detail) for problem in plan.problems] == [("mapping.not_same", "CurrencyId and List/CurrencyId")]
     assert "amount" not in plan.columns
+
+
+def test_a_new_price_that_waits_is_not_blocked_by_what_may_come() -> None:
+    """The currency of a list that is not on both sides yet may come with it: the record waits, and is judged when it is woken."""
+    waits = {"creatio": "List", "way": ">", "dynamics": "list", "rule": "reference", "flow": "sales.list", "if_missing": "wait"}
+    other = {**json.loads(flow()["sales.account.json"]), "flow": "sales.list", "creatio": {"entity": "List"}, "dynamics": LIST_TABLE}
+    mappings = load({**flow(PRICE, waits), "sales.list.json": json.dumps(other)}, LISTS)
+    made = replace(desk(), mappings=mappings, mapping=mappings.flows["sales.account"])
+    row = replace(price("5", of_list=None), values={**price("5", of_list=None).values, "List": HERE})
+    plan = plan_create(made, Side.CREATIO, row, THERE, "run", NOW)
+    assert (plan.must_wait, plan.blocked, plan.told) == (True, False, ())
 
 
 def test_a_new_price_in_its_lists_currency_goes() -> None:

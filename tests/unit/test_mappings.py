@@ -21,8 +21,7 @@ from tests.unit.mapped_world import (
     MAPPINGS,
     PARENTS,
     USERS,
-    creatio_columns,
-    dynamics_columns,
+    columns_of,
     flow_context,
     flow_files,
     line_context,
@@ -66,16 +65,10 @@ LINE_CASES = [case for case in ALL_CASES if case.get("of") == "lines"]
 each_case = pytest.mark.parametrize("case", CASES, ids=[f"{case['flow']} {case['from']}: {case['name']}" for case in CASES])
 LINKS = (
     *("parentid", "parentaccountid", "primarycontactid", "accountid", "parentcustomerid_account"),
-    *("contactid", "customerid_account", "customerid_contact"),
+    *("contactid", "customerid_account", "customerid_contact", "pricelistid", "pricelevelid"),
     *("opportunityid", "orderid", "salesorderid", "productid", "id"),
     *("qualifiedaccountid", "qualifiedcontactid", "parentcontactid", "opportunityid", "qualifyingopportunityid"),
 )
-
-
-def columns_of(flow, side):
-    """Return the metadata of a flow's entity on a side."""
-    entity = flow.entity(side)
-    return creatio_columns(entity, flow.option_columns(side)) if side is Side.CREATIO else dynamics_columns(entity)
 
 
 @each_row
@@ -243,7 +236,7 @@ def decoded_by(context: Context, side: Side, name: str, given: Any) -> Scalar:  
         return given
     if name.lower() == "ownerid":
         return next(user for user, email in USERS[side].items() if email == given)
-    if name.lower() in LINKS:
+    if name.lower() in LINKS and given in PARENTS[side]:
         return PARENTS[side][given]
     if column.type is LOOKUP:
         return next(key for key, label in column.options.items() if label == given)
@@ -255,7 +248,9 @@ def decoded_by(context: Context, side: Side, name: str, given: Any) -> Scalar:  
 
 
 def outcome_of(flow: str, row: AnyRow, side: Side, record: Row) -> tuple[State, Value, str]:
-    """Return what a row makes of a record: a required field that would be emptied is a problem, as in the plan."""
+    """Return what a row makes of a record: one that would be emptied, or means nothing, is a problem as in the plan."""
+    if side is Side.CREATIO and not row.agrees(record.values.get):
+        return State.PROBLEM, None, "mapping.not_same"
     converted = convert(row, side, value_on(row, side, record), record.id, flow_context(flow))
     if converted.state is State.VALUE and row.required and is_empty(converted.value):
         return State.PROBLEM, None, "mapping.required"
