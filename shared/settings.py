@@ -130,7 +130,7 @@ class Settings(BaseModel):
     flows: Annotated[tuple[str, ...], BeforeValidator(parse.flow_names)] = Field(
         default=(),
         alias="FLOWS",
-        description="Names of the flows that are enabled, with commas; default: all in the folder. Links to others are left out.",
+        description="Names of the flows that run, with commas; default: all that run `by_default`. Links to others are left out.",
     )
     poll_schedule: Annotated[str, BeforeValidator(parse.schedule)] = Field(
         default="0 * * * * *",

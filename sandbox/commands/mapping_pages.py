@@ -207,9 +207,10 @@ def _rule(row: AnyRow) -> str:  # noqa: PLR0911 - one line a rule reads best
 
 
 def _otherwise(row: ChoiceRow | ReferenceRow) -> str:
+    empty = f"{row.empty!r} where it is empty, " if isinstance(row, ChoiceRow) and row.empty is not None else ""
     if isinstance(row, ChoiceRow) and row.default is not None:
-        return f"else {row.default!r}"
-    return "else a person must act" if row.otherwise == "reject" else "else left as it is"
+        return f"{empty}else {row.default!r}"
+    return empty + ("else a person must act" if row.otherwise == "reject" else "else left as it is")
 
 
 def _lists(mappings: MappingSet, mapping: Mapping) -> list[str]:

@@ -342,6 +342,10 @@ class Mapping(_Strict):
     flow: str = Field(pattern=r"^[a-z]+\.[a-z_]+$")
     title: str
     about: str
+    by_default: bool = Field(
+        default=True,
+        description="Runs where `FLOWS` names nothing; false for a flow that some would have to switch off, or doubled records.",
+    )
     creatio: CreatioEnd
     dynamics: DynamicsEnd
     create: Literal["both", "to_dynamics", "to_creatio", "none"]

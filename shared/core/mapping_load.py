@@ -34,11 +34,11 @@ from shared.core.records import Side, path_of
 _PATH = re.compile(r"[A-Za-z_]\w*/[A-Za-z_]\w*")
 
 
-def load(mappings: MappingOf[str, str], values: MappingOf[str, str], enabled: Sequence[str] = ()) -> MappingSet:
+def load(mappings: MappingOf[str, str], values: MappingOf[str, str], enabled: Sequence[str] | None = ()) -> MappingSet:
     """Read mapping files and value lists (file name to text); raises ConfigError with every problem of all of them.
 
-    `enabled` names the flows that run, all when it is empty. Rows that refer to a flow that does not run are left out, so that objects
-    can go live one after the other; when it is enabled later, the flow's hash changes and an `align` run sets the links.
+    `enabled` names the flows that run: all when it is empty, those that run by default when it is None. Rows that refer to a flow that
+    does not run are left out, so that objects can go live one after the other; when it is enabled later, the flow's hash changes and an `align` run sets the links.
     """
     problems: list[str] = []
     lists = {name: _value_list(name, text, problems) for name, text in values.items()}
@@ -54,7 +54,8 @@ def load(mappings: MappingOf[str, str], values: MappingOf[str, str], enabled: Se
         problems.extend(f"{mapping.flow}: {problem}" for problem in _problems(mapping, flows, lists))
     problems.extend(_shared_columns(flows.values()))
     problems.extend(_wait_cycles(flows))
-    running = {name: flow for name, flow in flows.items() if not enabled or name in enabled}
+    named = tuple(name for name, flow in flows.items() if flow.by_default) if enabled is None else tuple(enabled or flows)
+    running = {name: flow for name, flow in flows.items() if name in named}
     problems.extend(_waits_for_nobody(running))
     if problems:
         raise ConfigError(problems)

@@ -8,6 +8,8 @@ from tests.end_to_end.counter import Counter, amounts, lookup, money
 from tests.end_to_end.scenarios import in_step
 
 QUOTE, PROPOSAL = "sales.quote", "sales.opportunity_quote"
+OFFERS = {"FLOWS": f"sales.account,sales.contact,sales.product,sales.opportunity,{PROPOSAL}"}
+"""Quotes of opportunities run only where they are named."""
 
 
 async def test_a_draft_order_becomes_a_quote_and_is_won_when_it_is_confirmed(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ async def test_an_order_that_was_never_a_draft_has_no_quote(tmp_path: Path) -> N
 
 async def test_an_opportunity_with_a_proposal_becomes_a_quote_and_is_lost_with_it(tmp_path: Path) -> None:
     """Its products are the lines; it names opportunity and customer, belongs to one flow only, follows the deal, and is closed as lost."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=OFFERS) as house:
         creatio, counter = house.creatio, await Counter.open(house, Pen="1.50", Ink="7")
         stage = {name: await lookup(house, "OpportunityStage", name) for name in ("Presentation", "Proposal", "Lost")}
         values = {"Title": "Roof", "AccountId": counter.buyer, "StageId": stage["Presentation"]}

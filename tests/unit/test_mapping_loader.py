@@ -8,7 +8,7 @@ from shared.core.errors import ConfigError
 from shared.core.mapping import RULES, Mapping, MappingSet, Row
 from shared.core.mapping_load import load
 from shared.core.records import Side
-from tests.unit.mapped_world import flow_files, value_files
+from tests.unit.mapped_world import flow_files, mappings, value_files
 
 NAME = {"creatio": "Name", "way": "=", "dynamics": "name"}
 LISTS = {"kinds": '{"values": [{"creatio": "Customer", "dynamics": 3}]}'}
@@ -472,6 +472,22 @@ def test_objects_can_go_live_one_after_the_other() -> None:
     assert [row.key for row in alone.flows["sales.account"].fields] == ["Name=name"]
     assert list(alone.flows) == ["sales.account"]
     assert alone.flow_hash("sales.account") != load(files, LISTS).flow_hash("sales.account")
+
+
+def test_a_flow_that_could_double_something_runs_only_where_it_is_named() -> None:
+    """Without a list of flows those run that say nothing else; a name in the list counts whatever the file says."""
+    files = contact_text("wait", "skip")
+    name = next(name for name in files if "contact" in name)
+    files[name] = json.dumps({**json.loads(files[name]), "by_default": False})
+    assert list(load(files, LISTS, None).flows) == ["sales.account"]
+    assert set(load(files, LISTS).flows) == {"sales.account", "sales.contact"}
+    assert set(load(files, LISTS, ["sales.account", "sales.contact"]).flows) == {"sales.account", "sales.contact"}
+
+
+def test_the_flows_that_are_shipped_make_nothing_twice_by_default() -> None:
+    """Quotes come from draft orders or from opportunities, invoices from Dynamics 365 Sales or an ERP: the second is asked for by name."""
+    named = {name for name, flow in mappings().flows.items() if not flow.by_default}
+    assert named == {"sales.opportunity_quote", "sales.invoice"}
 
 
 def test_a_flow_that_waits_for_one_that_is_not_enabled_is_refused() -> None:
