@@ -11,11 +11,12 @@ from decimal import Decimal
 from typing import Any, Final
 
 from sandbox.control_client import Control
+from sandbox.control_client import Row as StoredRow
 from shared.core.binding import Binding, BindingState
 from shared.core.document import desk_of, differences, referred_by_lines, with_lines
 from shared.core.mapping import AnyRow, LineRow
 from shared.core.plan import Desk, Lane, referred, value_on
-from shared.core.records import Column, ColumnType, Entity, Row, Side, Stamp, normalise
+from shared.core.records import Column, ColumnType, Entity, Row, Side, Stamp, normalise, path_of
 from shared.core.rules import State, convert, same
 from shared.core.scope import in_scope
 from shared.core.work import FlowSettings
@@ -95,16 +96,38 @@ async def _with_lines(desk: Desk, side: Side, control: Control, documents: dict[
 
 
 async def _rows(control: Control, entity: Entity, id_column: str, *, without_null: bool) -> dict[str, Row]:
-    """Return the stored rows of a side by id, in normal form."""
+    """Return the stored rows of a side by id, in normal form; columns behind lookups are looked up there."""
     found = {}
+    behind = {path[0]: await _behind(control, entity, path[0], without_null) for path in filter(None, map(path_of, entity.columns))}
     for raw in await control.rows(entity.name):
         values = {
-            name: normalise(_shown(_stored(raw, name), column, without_null), column, without_null)
+            name: normalise(_shown(_found(raw, name, behind, without_null), column, without_null), column, without_null)
             for name, column in entity.columns.items()
         }
         row_id = str(raw[id_column]).lower()
         found[row_id] = Row(row_id, _NO_STAMP, values)
     return found
+
+
+async def _behind(control: Control, entity: Entity, navigation: str, without_null: bool) -> dict[str, StoredRow]:
+    """Return the stored rows by id that a navigation leads to."""
+    lookup = entity.columns.get(_lookup(navigation, without_null))
+    table = lookup.targets[0] if lookup is not None and lookup.targets else navigation
+    return {str(raw["Id" if without_null else f"{table}id"]).lower(): raw for raw in await control.rows(table)}
+
+
+def _found(raw: Mapping[str, Any], name: str, behind: Mapping[str, Mapping[str, StoredRow]], without_null: bool) -> Any:
+    """Return what a row holds in a column or, where its name is a path, what the row behind its lookup holds."""
+    path = path_of(name)
+    if path is None:
+        return _stored(raw, name)
+    there = behind[path[0]].get(str(_stored(raw, _lookup(path[0], without_null)) or "").lower())
+    return None if there is None else _stored(there, path[1])
+
+
+def _lookup(navigation: str, without_null: bool) -> str:
+    """Return the column of a navigation: Creatio's has `Id` at its end."""
+    return f"{navigation}Id" if without_null else navigation
 
 
 def _stored(raw: Mapping[str, Any], name: str) -> Any:

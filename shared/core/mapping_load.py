@@ -38,7 +38,8 @@ def load(mappings: MappingOf[str, str], values: MappingOf[str, str], enabled: Se
     """Read mapping files and value lists (file name to text); raises ConfigError with every problem of all of them.
 
     `enabled` names the flows that run: all when it is empty, those that run by default when it is None. Rows that refer to a flow that
-    does not run are left out, so that objects can go live one after the other; when it is enabled later, the flow's hash changes and an `align` run sets the links.
+    does not run are left out, so that objects can go live one after the other; when it is enabled later, the flow's hash changes and an
+    `align` run sets the links.
     """
     problems: list[str] = []
     lists = {name: _value_list(name, text, problems) for name, text in values.items()}
