@@ -96,13 +96,14 @@ def test_an_id_fits_into_its_column(flow, row) -> None:
 
 @each_row
 def test_every_label_that_travels_as_text_fits(flow, row) -> None:
-    """Where a Creatio lookup becomes a Dynamics text, the longest label of the lookup fits into that column."""
+    """Where a choice of one side becomes a text of the other, the longest label fits into that column; both of Creatio's have 50."""
     if isinstance(row, ChoiceRow) and row.values == "labels":
-        labels = columns_of(flow, Side.CREATIO)[row.columns(Side.CREATIO)[0]].options.values()
-        column = columns_of(flow, Side.DYNAMICS)[row.columns(Side.DYNAMICS)[0]]
+        source = row.source or Side.CREATIO
+        labels = columns_of(flow, source)[row.columns(source)[0]].options.values()
+        column = columns_of(flow, source.other)[row.columns(source.other)[0]]
         assert labels
         assert column.type is TEXT
-        assert max(utf16_length(label) for label in labels) <= (column.max_length or 0)
+        assert max(utf16_length(label) for label in labels) <= (column.max_length or 50)
 
 
 @each_row
