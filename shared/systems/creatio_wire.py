@@ -261,7 +261,7 @@ def read_row(raw: Mapping[str, Any], columns: Collection[str], model: Model, us:
         if column is None:
             raise unknown_column(model.name, name)
         try:
-            values[name] = normalise(_found(raw, name, model), column, side_without_null=True)
+            values[name] = normalise(raw[name] if name in raw else _behind(raw, name, model), column, side_without_null=True)
         except LookupError as problem:
             raise bad_row(model.name, record_id, name, str(problem.args[0])) from None
         except (ValueError, OverflowError) as problem:
@@ -270,15 +270,10 @@ def read_row(raw: Mapping[str, Any], columns: Collection[str], model: Model, us:
     return Row(record_id, Stamp(stamp), values, changed_by_us=bool(us) and isinstance(changed_by, str) and changed_by.lower() == us)
 
 
-def _found(raw: Mapping[str, Any], name: str, model: Model) -> Any:
-    """Return what a row holds in a column or at the end of a path; raises LookupError where that is not shown."""
-    path = path_of(name)
-    if path is None:
-        if name not in raw:
-            raise LookupError("it is absent")
-        return raw[name]
-    navigation, column = path
-    lookup = raw.get(model.begins[name])
+def _behind(raw: Mapping[str, Any], name: str, model: Model) -> Any:
+    """Return what a row shows at the end of a path; raises LookupError where it shows nothing, or for a column that is absent."""
+    navigation, column = path_of(name) or ("", "")
+    lookup = raw.get(model.begins.get(name, ""))
     if navigation not in raw or lookup is None:
         raise LookupError("it is absent")
     there = raw[navigation]

@@ -244,8 +244,8 @@ def read_columns(write: Write, table: Table) -> tuple[str, ...]:
 
 def with_paths(row: Row, write: Write) -> Row:
     """Return a row with what the plan saw behind its lookups: the answer to a write does not show it, and the write is no part of it."""
-    seen = write.seen.values if write.seen else {}
-    return replace(row, values={**row.values, **{name: value for name, value in seen.items() if path_of(name)}})
+    paths = {name: value for name, value in write.seen.values.items() if path_of(name)} if write.seen else {}
+    return replace(row, values={**row.values, **paths}) if paths else row
 
 
 def moves_paths(write: Write) -> bool:

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from sandbox.creatio.content import fill, made_id
 from sandbox.creatio.database import Database
 from sandbox.creatio.schema import load_schema
-from sandbox.dataverse.definitions import load_tables
+from sandbox.dataverse.definitions import Table, custom_table, load_tables
 from shared.core.mapping import Mapping, MappingSet
 from shared.core.mapping_load import load
 from shared.core.records import Column, ColumnType, Entity, Side, path_of
@@ -56,6 +57,13 @@ LISTS = {
     "pricelevel": ("Default Price List", "Price List EUR", "Price List GBP"),
 }
 """Rows of the short tables in Dynamics whose names the value lists use."""
+LICENSED: dict[str, dict[str, dict[str, Any]]] = {
+    "msdyn_opportunitykpiitem": {
+        "msdyn_name": {"type": "String", "max_length": 100},
+        "msdyn_relationshiphealthscorestate": {"type": "Picklist", "options": {"1": "Good", "2": "Fair", "3": "Poor"}},
+    }
+}
+"""Tables that come with a licence, as far as their columns are known from memory; optional rows lead there."""
 PARENTS = {
     Side.CREATIO: {
         "bound": "c0000000-0000-4000-8000-000000000011",
@@ -110,11 +118,15 @@ def creatio_columns(entity: str, options: tuple[str, ...]) -> dict[str, Column]:
     return found
 
 
+def _table(entity: str) -> Table:
+    return load_tables().get(entity) or custom_table(entity, LICENSED[entity])
+
+
 @cache
 def dynamics_columns(entity: str) -> dict[str, Column]:
     """Return a table's columns, those of lookups with several targets also by navigation property, as the adapter names them."""
     found = _plain_columns(entity)
-    for column in load_tables()[entity].columns.values():
+    for column in _table(entity).columns.values():
         for target, navigation in column.navigation.items() if column.polymorphic else ():
             if navigation == column.name:
                 continue
@@ -134,7 +146,7 @@ def _plain_columns(entity: str) -> dict[str, Column]:
             targets=column.targets,
             options={str(value): label for value, label in column.options.items()} | _listed(column.targets),
         )
-        for column in load_tables()[entity].columns.values()
+        for column in _table(entity).columns.values()
         if column.type in DATAVERSE_TYPES
     }
 
