@@ -70,6 +70,12 @@ async def test_prices_of_a_new_list_are_seen_in_dynamics_and_follow_edits_of_eit
             1,
             made["transactioncurrencyid"],
         )
+        # The product's own standard list goes by a second write, for Dynamics does not take it with the create.
+        await _product(house, "Cap", "P-3", "USD")
+        await in_step(house)
+        standard = {row["name"]: row["pricelevelid"] for row in await dynamics.rows("pricelevel")}["Default Price List"]
+        given_lists = {row["productnumber"]: row["pricelevelid"] for row in await dynamics.rows("product")}
+        assert given_lists == {"P-1": None, "P-2": None, "P-3": standard}
         # What Dynamics had before stands in Creatio too, with its currency.
         given = next(row for row in await creatio.rows("Pricelist") if row["Name"] == "Default Price List")
         assert given["UsrCurrencyId"] == await _named(house, "Currency", "USD")
