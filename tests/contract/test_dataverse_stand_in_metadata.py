@@ -28,8 +28,13 @@ async def test_tables(org) -> None:
         "Account",
         "Contact",
         "Incident",
+        "Invoice",
+        "Lead",
         "Opportunity",
+        "Pricelevel",
         "Product",
+        "Productpricelevel",
+        "Quote",
         "Salesorder",
     ]
     public = await org.get("EntityDefinitions?$select=LogicalName&$filter=IsPrivate eq false and LogicalName eq 'account'")

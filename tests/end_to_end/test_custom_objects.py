@@ -85,7 +85,8 @@ async def test_a_custom_object_with_lines_needs_a_mapping_file_only(tmp_path: Pa
     """It is created after its account; lines come, change and go; notes go both ways; a bad line is told and nothing written."""
     mappings = copied_mappings(tmp_path)
     (mappings / f"{FLOW}.json").write_text(json.dumps(MAPPING), encoding="utf-8")
-    async with open_house(tmp_path, time_scale=5, settings={"MAPPINGS_DIR": str(mappings)}, before_host=_design) as house:
+    settings = {"MAPPINGS_DIR": str(mappings), "FLOWS": f"sales.account,sales.contact,{FLOW}"}
+    async with open_house(tmp_path, time_scale=5, settings=settings, before_host=_design) as house:
         creatio = house.creatio
         account = (await creatio.create("Account", {"Name": "Renter", "Code": "R-1", "UsrActive": True}))["Id"]
         rental = (await creatio.create("UsrRental", {"UsrName": "Summer", "UsrAccountId": account}))["Id"]

@@ -14,6 +14,8 @@ COLUMNS = {
     STATE: {"type": "Picklist", "options": {"1": "Good", "2": "Fair", "3": "Poor"}},
 }
 
+FLOWS = {"FLOWS": "sales.account,sales.contact,sales.product,sales.opportunity"}
+
 
 async def _licensed(sandbox: Sandbox) -> None:
     """Give Dynamics the table that comes with the insights licence."""
@@ -42,7 +44,7 @@ async def _told(house: House, deal: str) -> tuple[Any, Any]:
 
 async def test_grade_and_health_come_back_and_follow_within_the_hour(tmp_path: Path) -> None:
     """The KPI record changes without its opportunity: an hour later, by the clock of Dynamics, Creatio knows."""
-    async with open_house(tmp_path, time_scale=5, before_host=_licensed) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS, before_host=_licensed) as house:
         deal, twin = await _opportunity(house)
         (item,) = await house.dynamics.seed(KPI, [{"msdyn_name": "Roof", STATE: 3}])
         await house.dynamics.edit("opportunity", twin, {"msdyn_opportunitykpiid": item, "msdyn_opportunitygrade": 1})
@@ -60,7 +62,7 @@ async def test_grade_and_health_come_back_and_follow_within_the_hour(tmp_path: P
 
 async def test_without_the_licence_nobody_is_told(tmp_path: Path) -> None:
     """The lookup is there, the table behind it is not: the row is left out, silently, and the others go on."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         deal, twin = await _opportunity(house)
         await house.dynamics.edit("opportunity", twin, {"msdyn_opportunitygrade": 0})
         await in_step(house)

@@ -7,6 +7,8 @@ from typing import Any
 from tests.end_to_end.accounts import House, open_house
 from tests.end_to_end.scenarios import in_step
 
+FLOWS = {"FLOWS": "sales.account,sales.contact,sales.product,sales.price_list,sales.price"}
+
 
 async def _named(house: House, entity: str, name: str) -> str:
     """Return the id of a row of Creatio by its name."""
@@ -55,7 +57,7 @@ async def _comes(house: House, expected: dict[tuple[str, str], str]) -> None:
 
 async def test_prices_of_a_new_list_are_seen_in_dynamics_and_follow_edits_of_either_side(tmp_path: Path) -> None:
     """Lists with their currency go both ways; prices are created once, change on either side, and end on both."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio, dynamics = house.creatio, house.dynamics
         pen, ink = await _product(house, "Pen", "P-1"), await _product(house, "Ink", "P-2")
         retail = await _list(house, "Retail", "EUR")
@@ -98,7 +100,7 @@ async def test_prices_of_a_new_list_are_seen_in_dynamics_and_follow_edits_of_eit
 
 async def test_a_price_in_another_currency_than_its_list_is_refused_by_name(tmp_path: Path) -> None:
     """Nothing is written, both columns are named; in the right currency it goes by itself. A bound price that turns wrong is held."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio = house.creatio
         pen = await _product(house, "Pen", "P-1")
         retail = await _list(house, "Retail", "EUR")
@@ -120,7 +122,7 @@ async def test_a_price_in_another_currency_than_its_list_is_refused_by_name(tmp_
 
 async def test_prices_wait_for_their_product_and_list_and_meet_those_that_are_there(tmp_path: Path) -> None:
     """A price that comes first waits; one that Dynamics has already for list, product and unit is the same price, never a second one."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio, dynamics = house.creatio, house.dynamics
         pen, ink = await _product(house, "Pen", None), await _product(house, "Ink", "P-2")
         retail = await _list(house, "Retail", None)

@@ -7,6 +7,8 @@ from typing import Any
 from tests.end_to_end.accounts import House, open_house
 from tests.end_to_end.scenarios import in_step
 
+FLOWS = {"FLOWS": "sales.account,sales.contact,sales.product,sales.opportunity,sales.order,service.case"}
+
 
 async def _lookup(house: House, entity: str, name: str) -> str:
     """Return the id of a lookup's value in Creatio."""
@@ -39,7 +41,7 @@ def _money(value: Any) -> Decimal:
 
 async def test_an_order_becomes_a_sales_order_to_the_cent_and_is_fulfilled(tmp_path: Path) -> None:
     """Lines of the catalogue and written in, discounts, tax and freight; changed lines; completed through the action; then read-only."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio = house.creatio
         account = (await creatio.create("Account", {"Name": "Buyer", "Code": "B-1", "UsrActive": True}))["Id"]
         pen, ink = await _product(house, "Pen", "P-1", "1.50"), await _product(house, "Ink", "P-2", "7")
@@ -86,7 +88,7 @@ async def test_an_order_becomes_a_sales_order_to_the_cent_and_is_fulfilled(tmp_p
 
 async def test_an_opportunity_is_won_through_the_action(tmp_path: Path) -> None:
     """Amount, date and stage follow; won in Creatio is won in Dynamics, and going back to a stage reopens it."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio = house.creatio
         account = (await creatio.create("Account", {"Name": "Buyer", "Code": "B-1", "UsrActive": True}))["Id"]
         stage = {name: await _lookup(house, "OpportunityStage", name) for name in ("Proposal", "Won")}
@@ -114,7 +116,7 @@ async def test_an_opportunity_is_won_through_the_action(tmp_path: Path) -> None:
 
 async def test_an_opportunity_takes_its_products_along(tmp_path: Path) -> None:
     """Three products to the cent, one changed and one removed; won with them, and nothing is written in a quiet cycle."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio = house.creatio
         account = (await creatio.create("Account", {"Name": "Buyer", "Code": "B-1", "UsrActive": True}))["Id"]
         stage = {name: await _lookup(house, "OpportunityStage", name) for name in ("Proposal", "Won")}
@@ -153,7 +155,7 @@ def _interest(deal: str, product: str, quantity: str, price: str) -> dict[str, A
 
 async def test_a_case_is_resolved_on_either_side(tmp_path: Path) -> None:
     """Resolved in Dynamics is seen in Creatio; resolved in Creatio goes through CloseIncident."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio, dynamics = house.creatio, house.dynamics
         account = (await creatio.create("Account", {"Name": "Buyer", "Code": "B-1", "UsrActive": True}))["Id"]
         new, resolved = await _lookup(house, "CaseStatus", "New"), await _lookup(house, "CaseStatus", "Resolved")
