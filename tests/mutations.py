@@ -15,7 +15,8 @@ from pathlib import Path
 
 LAWS = (
     *("laws_fields", "laws_records", "laws_references", "laws_deletes", "laws_whole", "laws_people"),
-    *("troubles", "open_ends", "put_off", "overtaken", "late_writes", "histories", "bulk", "documents"),
+    *("troubles", "open_ends", "put_off", "overtaken", "late_writes", "histories", "bulk", "documents", "documents_endings"),
+    *("default_owner", "looks"),
 )
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +46,8 @@ FAULTS = (
           "return _write(question, state, empty[0])", "return _write(question, state, empty[0].other)"),
     Fault(2, "an empty source blanks a filled receiver", "core/merge.py",
           "if not carries and not is_empty(question.face(row.source.other).value):", "if False:"),
+    Fault(2, "who stands in for somebody unknown takes a record from its owner", "core/merge.py",
+          "if converted.state is State.KEPT or stands_in:", "if converted.state is State.KEPT:"),
     Fault(3, "the owner loses", "core/merge.py", "Side(question.owner).other)", "Side(question.owner))"),
     Fault(3, "`ask` does not ask", "core/merge.py", 'if question.owner == "ask":', "if False:"),
     Fault(3, "a one-way row is not put back", "core/merge.py",
@@ -199,6 +202,10 @@ FAULTS = (
           "        if abs(creatio - dynamics) > total.tolerance:\n", "        if False:\n"),
     Fault(13, "a new document is created without its bad line", "core/plan_create.py",
           "problem.row.required or isinstance(problem.row, LineRow)", "problem.row.required"),
+    Fault(13, "a document that is mended in a line alone stays refused", "engine/match.py",
+          " or (work.mapping.lines is not None and job.item.stamp is None)", ""),
+    Fault(13, "totals are told as different while somebody adds a line", "engine/sync.py",
+          "return now.stamp == read.stamp and same_amounts and now.lines == read.lines", "return now.stamp == read.stamp"),
     Fault(14, "a fight goes on for ever", "core/merge.py",
           "if counts and question.leading is None and _recent_writes(state, question.at) >= MOST_WRITES:", "if False:"),
     Fault(14, "a person's edits count as a fight", "core/merge.py",
