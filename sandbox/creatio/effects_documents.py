@@ -52,13 +52,24 @@ class DocumentEffects:
         self._clock = clock
         self._payments = PaymentEffects(database, update, switches)
 
+    def worth(self, entity: Entity, row: Mapping[str, Stored]) -> dict[str, Stored]:
+        """Return what a save of an order or invoice works out before it: the amount in the primary currency, an invoice's rate of today."""
+        rate = rate_of(self._database, row) if entity.name == "Order" else None
+        if rate is not None:
+            return {"PrimaryAmount": rate.primary(_number(row["Amount"]))}
+        if entity.name != "Invoice" or row["PrimaryAmount"]:
+            return {}
+        today = f"{stamp(self._clock.now())[:10]}T00:00:00.0000000Z"
+        current = current_rate(self._database, row["CurrencyId"], today)
+        return {"CurrencyRate": current.rate, "PrimaryAmount": current.primary(_number(row["Amount"]))}
+
     def after_save(self, entity: Entity, row: StoredRow, before: StoredRow | None, changed: set[str], actor: "Actor") -> None:
         """Follow a save; `before` is None when the row was created, `changed` names what a client set or what differs."""
         for lines in _LINES:
             if entity.name == lines.entity:
                 self._line_saved(lines, row, before, actor)
-            elif entity.name == lines.header and "CurrencyRate" in row:
-                self._header_saved(lines, row, before)
+            elif entity.name == lines.header and before is not None and any(before[n] != row[n] for n in _CURRENCY if n in row):
+                self._convert(lines, row)
         if entity.name == "Order" and before is not None and changed & {"Amount", "PaymentAmount"}:
             self._payments.status(row["Id"])
         self._payments.after_save(entity, row, before, changed, actor)
@@ -97,37 +108,19 @@ class DocumentEffects:
     def _sum_up(self, lines: _Lines, header_id: Stored, actor: "Actor") -> None:
         header = self._database.get(lines.header, str(header_id)) if header_id else None
         sums = self._sums(lines, header["Id"]) if header else {}
-        if header is None or all((header[name] or 0) == value for name, value in sums.items()):
+        same = header is not None and all((header[name] or 0) == value for name, value in sums.items())
+        if header is None or (same and not (lines.header == "Order" and self._switches.current.empty_patch_stamps)):
             return
         if lines.stamped:
             self._update(lines.header, header["Id"], sums, actor)
         else:
             self._database.update(lines.header, header["Id"], sums)
-        if lines.header == "Order":
+        if lines.header == "Order" and (header["Amount"] or 0) != sums["Amount"]:
             self._payments.status(header["Id"])
 
     def _sums(self, lines: _Lines, header_id: str) -> dict[str, Stored]:
         sums = ", ".join(f'COALESCE(SUM("{column}"), 0) AS "{name}"' for name, column in lines.sums.items())
         return self._database.query(f'SELECT {sums} FROM "{lines.entity}" WHERE "{lines.parent}" = ?', (header_id,))[0]
-
-    def _header_saved(self, lines: _Lines, header: StoredRow, before: StoredRow | None) -> None:
-        """Work out what an order or invoice is worth in the primary currency, and its lines when currency or rate changed."""
-        if lines.header == "Order":
-            rate = rate_of(self._database, header)
-            worth: dict[str, Stored] = {"PrimaryAmount": rate.primary(header["Amount"])} if rate else {}
-        else:
-            worth = self._current_worth(header)
-        whole = {**header, **worth}
-        self._database.update(lines.header, header["Id"], worth)
-        if before is not None and any(before[name] != whole[name] for name in _CURRENCY):
-            self._convert(lines, whole)
-
-    def _current_worth(self, invoice: StoredRow) -> dict[str, Stored]:
-        """Return the rate of today and what it makes of an invoice's amount, unless it has a primary amount already."""
-        if invoice["PrimaryAmount"]:
-            return {}
-        rate = current_rate(self._database, invoice["CurrencyId"], f"{stamp(self._clock.now())[:10]}T00:00:00.0000000Z")
-        return {"CurrencyRate": rate.rate, "PrimaryAmount": rate.primary(invoice["Amount"])}
 
     def _convert(self, lines: _Lines, header: StoredRow) -> None:
         """Rewrite the lines' amounts in one of the two currencies from those in the other, by SQL, and the header's sums with them."""

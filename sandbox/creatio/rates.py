@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sandbox.creatio.database import Database
+from sandbox.creatio.values import Stored
 
 ONE: Final = 10**8
 """A rate of 1 as it is stored: rates have eight decimal places."""
@@ -32,7 +33,7 @@ def rate_of(database: Database, document: Mapping[str, Any]) -> Rate | None:
     return Rate(rate, _division(database, document["CurrencyId"])) if rate else None
 
 
-def current_rate(database: Database, currency: str | None, today: str) -> Rate:
+def current_rate(database: Database, currency: Stored, today: str) -> Rate:
     """Return the rate of a currency on a day: the last that began and didn't end, else the one at the currency itself, else 1."""
     sql = (
         'SELECT "Rate" FROM "CurrencyRate" WHERE "CurrencyId" = ? AND ("StartDate" IS NULL OR "StartDate" <= ?) '
@@ -48,5 +49,5 @@ def rounded(numerator: int, denominator: int) -> int:
     return whole if numerator >= 0 else -whole
 
 
-def _division(database: Database, currency: str | None) -> int:
+def _division(database: Database, currency: Stored) -> int:
     return database.scalar('SELECT "Division" FROM "Currency" WHERE "Id" = ?', (currency,)) or 1

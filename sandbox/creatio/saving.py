@@ -87,6 +87,8 @@ class Saving:
         row["CreatedById"] = row.get("CreatedById") or actor.contact
         self._require(entity, row, _REQUIRED | {"datetime", "date"})
         self._check_references(entity, values)
+        if self._switches.current.side_effects:
+            row.update(self._document_effects.worth(entity, row))
         with self._database.transaction():
             try:
                 self._database.insert(entity.name, row)
@@ -118,6 +120,8 @@ class Saving:
         self._require(entity, {**before, **changes})
         self._check_references(entity, changes)
         changed = {name for name, value in changes.items() if before[name] != value}
+        if changed and self._switches.current.side_effects:
+            changes |= self._document_effects.worth(entity, {**before, **changes})
         now, _ = self._now()
         with self._database.transaction():
             if changed or self._switches.current.empty_patch_stamps:

@@ -66,7 +66,9 @@ class CreatioSettings(BaseModel):
     more_functions: bool = Field(default=True, description="whether $filter has more functions than contains, startswith, endswith")
     ignore_case: bool = Field(default=False, description="whether texts compare without regard to case, as on SQL Server")
     keep_client_stamps: bool = Field(default=False, description="whether CreatedOn/ModifiedOn/...ById of a client are kept")
-    empty_patch_stamps: bool = Field(default=True, description="whether a PATCH that changes nothing moves ModifiedOn")
+    empty_patch_stamps: bool = Field(
+        default=True, description="whether a save that changes nothing moves ModifiedOn: a PATCH, an order's by its line"
+    )
     stored_digits: Literal[6, 7] = Field(default=6, description="digits of a second that the database keeps and reads show")
     missing_id: Literal[404, 204] = Field(default=404, description="answer to a PATCH or DELETE of an id that is not there")
     duplicate_status: Literal[500, 409] = Field(default=500, description="status of a POST with an id that is there")

@@ -32,6 +32,18 @@ async def test_an_order_is_the_sum_of_its_lines_and_changes_with_them(tenant: Te
     assert (await row(tenant, "Order", order))["Amount"] == 6.0
 
 
+async def test_a_line_saves_its_order_even_where_no_sum_changes(tenant: Tenant) -> None:
+    """The order's ModifiedOn moves with every save of a line, unless saves without change move nothing (`empty_patch_stamps`)."""
+    order = await saved(tenant, "Order", Number="O-1")
+    line = await saved(tenant, "OrderProduct", OrderId=order, Name="Pen")
+    stamps = [(await row(tenant, "Order", order))["ModifiedOn"]]
+    for on in (True, False):
+        await tenant.settings(empty_patch_stamps=on)
+        await tenant.patch("OrderProduct", line, {"Notes": f"blue {on}"})
+        stamps.append((await row(tenant, "Order", order))["ModifiedOn"])
+    assert stamps[0] != stamps[1] == stamps[2]
+
+
 async def test_a_line_takes_the_currency_of_its_order(tenant: Tenant) -> None:
     """A line without currency gets that of the order with its rate; one that has a currency keeps it."""
     euro = next(row["Id"] for row in await tenant.rows("Currency") if row["Name"] == "EUR")
@@ -81,7 +93,7 @@ async def test_an_opportunity_is_the_sum_of_its_products(tenant: Tenant) -> None
 async def test_what_was_paid_of_an_order_tells_its_payment_status(tenant: Tenant) -> None:
     """Something paid is partly paid, all of it is paid; what is added later is not paid yet, and what is taken back neither."""
     order = await saved(tenant, "Order", Number="O-1")
-    await saved(tenant, "OrderProduct", OrderId=order, Name="Pen", TotalAmount=10.0, PrimaryTotalAmount=10.0)
+    pen = await saved(tenant, "OrderProduct", OrderId=order, Name="Pen", TotalAmount=10.0, PrimaryTotalAmount=10.0)
     for paid, status in ((4.0, PARTLY), (10.0, PAID)):
         await tenant.patch("Order", order, {"PaymentAmount": paid})
         assert (await row(tenant, "Order", order))["PaymentStatusId"] == status
@@ -89,5 +101,11 @@ async def test_what_was_paid_of_an_order_tells_its_payment_status(tenant: Tenant
     assert (await row(tenant, "Order", order))["PaymentStatusId"] == PARTLY
     await tenant.delete("OrderProduct", ink)
     assert (await row(tenant, "Order", order))["PaymentStatusId"] == PAID
+    planned = next(one["Id"] for one in await tenant.rows("OrderPaymentStatus") if one["Name"] == "Planned")
+    await tenant.patch("Order", order, {"PaymentStatusId": planned})
+    await tenant.patch("OrderProduct", pen, {"Notes": "blue"})
+    assert (await row(tenant, "Order", order))["PaymentStatusId"] == planned
+    await tenant.patch("Order", order, {"PaymentAmount": 10.5})
+    await tenant.patch("Order", order, {"PaymentAmount": 10.0})
     await tenant.patch("Order", order, {"PaymentAmount": -1.0})
     assert (await row(tenant, "Order", order))["PaymentStatusId"] == PAID

@@ -56,6 +56,23 @@ async def test_an_orders_primary_amount_follows_its_rate(tenant: Tenant) -> None
     assert await row(tenant, "Order", order, "PrimaryAmount") == (125.0,)
 
 
+async def test_without_side_effects_amounts_stay_as_sent(tenant: Tenant) -> None:
+    """The switch `side_effects` off: neither rate nor primary amount is filled in, nothing is summed up."""
+    await tenant.settings(side_effects=False)
+    invoice = await saved(tenant, "Invoice", CurrencyId=await currency(tenant, "EUR"), Amount=92.0)
+    await saved(tenant, "InvoiceProduct", InvoiceId=invoice, Name="Pen", TotalAmount=5.0)
+    await tenant.patch("Invoice", invoice, {"Notes": "a"})
+    assert await row(tenant, "Invoice", invoice, "CurrencyRate", "Amount", "PrimaryAmount") == (1.0, 92.0, 0.0)
+
+
+async def test_a_stale_read_shows_an_order_as_before_its_save(tenant: Tenant) -> None:
+    """What the server works out is part of the save: no version in between is there to be read."""
+    order = await saved(tenant, "Order", Amount=10.0)
+    await tenant.patch("Order", order, {"Amount": 20.0})
+    await tenant.chaos({"kind": "stale_read", "times": 1})
+    assert await row(tenant, "Order", order, "Amount", "PrimaryAmount") == (10.0, 10.0)
+
+
 async def test_an_order_has_rate_1_unless_one_is_sent(tenant: Tenant) -> None:
     """The rate of an order is not looked up: it is 1, or what the client sends."""
     order = await saved(tenant, "Order", CurrencyId=await currency(tenant, "EUR"), Amount=92.0)
@@ -184,17 +201,23 @@ async def test_what_installments_were_paid_reaches_their_invoice(tenant: Tenant)
     assert await row(tenant, "Invoice", invoice, "PaymentAmount", "PrimaryPaymentAmount") == (3.0, 4.0)
     second = await step(tenant, InvoiceId=invoice, AmountFact=1.5)
     assert await row(tenant, "Invoice", invoice, "PaymentAmount") == (4.5,)
+    third = await step(tenant, InvoiceId=invoice)
+    assert await row(tenant, "SupplyPaymentElement", third, "AmountFact") == (0.0,)
     await tenant.patch("Invoice", invoice, {"PaymentAmount": 9.0})
     assert [await row(tenant, "SupplyPaymentElement", one, "AmountFact") for one in (first, second)] == [(3.0,), (1.5,)]
 
 
 async def test_a_step_of_delivery_pays_nothing(tenant: Tenant) -> None:
-    """Only installments of type Payment count, and an order that has none keeps the payment that was sent."""
+    """Only installments of type Payment count, for an order and for an invoice; without one the payment that was sent stays."""
     delivery = (await tenant.rows("SupplyPaymentType", "Name eq 'Delivery'"))[0]["Id"]
     order = await saved(tenant, "Order", Amount=10.0, PaymentAmount=2.0)
     await step(tenant, OrderId=order)
-    await step(tenant, OrderId=order, TypeId=delivery, AmountFact=5.0)
+    invoice = await saved(tenant, "Invoice", PaymentAmount=3.0)
+    await step(tenant, OrderId=order, TypeId=delivery, AmountFact=5.0, InvoiceId=invoice)
     assert await row(tenant, "Order", order, "PaymentAmount") == (2.0,)
+    assert await row(tenant, "Invoice", invoice, "PaymentAmount") == (3.0,)
+    await step(tenant, OrderId=order, AmountFact=1.0, InvoiceId=invoice)
+    assert await row(tenant, "Order", order, "PaymentAmount") == await row(tenant, "Invoice", invoice, "PaymentAmount") == (1.0,)
 
 
 async def test_an_installment_that_moves_leaves_its_old_order(tenant: Tenant) -> None:
