@@ -71,6 +71,8 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
             carried.append((number, converted.value))
         elif converted.state is State.VALUE and rule.required:
             problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code="mapping.required", detail=rule.key))
+    if waits and target is Side.DYNAMICS:  # what closes a record follows with the links that it waits for
+        carried = [(number, value) for number, value in carried if not desk.lanes[number].row.last]
     names = [target_edge.names[number] for number, _ in carried]
     target_prints = printers.of(target, key_id).print_all(names, [value for _, value in carried])
     for (number, value), sent in zip(carried, target_prints, strict=True):

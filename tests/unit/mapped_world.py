@@ -12,6 +12,7 @@ from shared.core.mapping import MappingSet
 from shared.core.mapping_load import load
 from shared.core.records import Column, ColumnType, Entity, Side
 from shared.core.rules import ENDED, Context
+from shared.systems import dataverse_resolutions
 
 MAPPINGS = Path(__file__).resolve().parents[2] / "mappings"
 CREATIO_TYPES = {
@@ -29,6 +30,7 @@ DATAVERSE_TYPES = {
     "Integer": ColumnType.INTEGER,
     "Money": ColumnType.DECIMAL,
     "Decimal": ColumnType.DECIMAL,
+    "Double": ColumnType.DECIMAL,
     "Boolean": ColumnType.BOOLEAN,
     "DateTime": ColumnType.DATETIME,
     "DateOnly": ColumnType.DATE,
@@ -111,14 +113,14 @@ def creatio_columns(entity: str, options: tuple[str, ...]) -> dict[str, Column]:
 
 @cache
 def dynamics_columns(entity: str) -> dict[str, Column]:
-    """Return a table's columns, those of lookups with several targets also by navigation property, as the adapter names them."""
+    """Return a table's columns as the adapter names them: lookups with several targets also by navigation, a case with its resolution."""
     found = _plain_columns(entity)
     for column in load_tables()[entity].columns.values():
         for target, navigation in column.navigation.items() if column.polymorphic else ():
             if navigation == column.name:
                 continue
             found[navigation] = Column(navigation, ColumnType.LOOKUP, targets=(target,))
-    return found
+    return {**found, **(dataverse_resolutions.COLUMNS if entity == dataverse_resolutions.CASE else {})}
 
 
 def _plain_columns(entity: str) -> dict[str, Column]:
@@ -127,7 +129,7 @@ def _plain_columns(entity: str) -> dict[str, Column]:
             column.name,
             DATAVERSE_TYPES[column.type],
             max_length=column.max_length,
-            scale=(2 if column.precision is None else column.precision) if column.type in ("Money", "Decimal") else None,
+            scale=(2 if column.precision is None else column.precision) if column.type in ("Money", "Decimal", "Double") else None,
             creatable=column.creatable,
             updatable=column.updatable,
             targets=column.targets,
