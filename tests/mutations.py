@@ -173,7 +173,7 @@ FAULTS = (
           "return self._named(plan, side, error) & set(sent) or set(sent)", "return set(sent)"),
     Fault(13, "a refused value is sent again", "core/merge.py", "if state and state.refused is not None and", "if state and False and"),
     Fault(13, "a missing required field is written as empty", "core/plan_create.py",
-          "elif converted.state is State.VALUE and rule.required:", "elif False:"),
+          "if converted.state is State.VALUE and rule.required and is_empty(converted.value):", "if False:"),
     Fault(13, "a waiting link that is refused is forgotten", "core/plan.py", "sent_to=waits_on)", "pending=False)"),
     Fault(9, "a waiting link whose write got lost is forgotten", "core/merge.py",
           "earlier=doubtful, sent_to=state.sent_to if state.pending else None)", "earlier=doubtful, pending=False)"),

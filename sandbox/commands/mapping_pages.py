@@ -158,6 +158,15 @@ def _how(row: AnyRow) -> str:
         said.append(f"both edited: {_OWNERS[row.owner]}")
     if row.drift == "keep":
         said.append("an edit of the receiving side stays")
+    said += _depends(row)
+    if row.optional:
+        said.append("left out where a column is missing")
+    return "; ".join(part for part in said if part)
+
+
+def _depends(row: AnyRow) -> list[str]:
+    """Say what else decides whether a row is read or written."""
+    said = []
     if row.needs:
         said.append(f"only where `{row.needs}` is filled")
     if row.unless:
@@ -168,9 +177,9 @@ def _how(row: AnyRow) -> str:
         said.append(f"only while `{row.only_while.column}` is {values}")
     if row.instead:
         said.append(f"read from `{row.instead}` where that is filled")
-    if row.optional:
-        said.append("left out where a column is missing")
-    return "; ".join(part for part in said if part)
+    if row.last:
+        said.append("not while a link waits")
+    return said
 
 
 def _from_elsewhere(row: AnyRow) -> list[str]:

@@ -23,6 +23,7 @@ LINE = "line/"
 TOTALS = "totals"
 """The name under which a difference of totals is told."""
 _NAMESPACE = uuid.UUID("f0c9c1b2-6f43-5d3a-9a53-5a3e0f2f5b77")
+_GOING = (Action.WRITE, Action.NOTHING)
 _BLOCKING = (Action.PROBLEM, Action.PENDING, Action.CONFLICT)
 
 
@@ -123,7 +124,8 @@ def plan_document(
 
 
 def as_one(plan: RecordPlan) -> RecordPlan:
-    """Return a plan that writes nothing while one of the lines can't be written: no half document."""
+    """Return a plan that writes nothing while one of the lines can't be written: no half document; what closes a record comes last."""
+    plan = _closed_last(plan)
     if not plan.desk.line_keys:
         return plan
     stuck = any(isinstance(one.row, LineRow) and one.action in _BLOCKING for one in plan.decisions.values())
@@ -131,6 +133,22 @@ def as_one(plan: RecordPlan) -> RecordPlan:
         return plan
     decisions = {key: FieldDecision(one.row, Action.NOTHING) if one.action is Action.WRITE else one for key, one in plan.decisions.items()}
     return replace(plan, decisions=decisions, repairs={})
+
+
+def _closed_last(plan: RecordPlan) -> RecordPlan:
+    """Return a plan that leaves a row for later which closes the record, and what goes with it, while something has to go before."""
+    waits = any(one.action is Action.PENDING and one.to is Side.DYNAMICS for one in plan.decisions.values())
+    stuck = {column for one in plan.decisions.values() if one.action not in _GOING for column in one.row.columns(Side.CREATIO)}
+    later = [
+        key
+        for key, one in plan.decisions.items()
+        if one.action is Action.WRITE
+        and one.to is Side.DYNAMICS
+        and ((waits and one.row.last) or (one.row.only_while is not None and one.row.only_while.column in stuck))
+    ]
+    if not later:
+        return plan
+    return replace(plan, decisions={**plan.decisions, **{key: FieldDecision(plan.decisions[key].row, Action.NOTHING) for key in later}})
 
 
 def strangers(mapping: FlowMapping, binding: Binding, rows: Mapping[Side, Row]) -> int:

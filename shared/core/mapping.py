@@ -67,6 +67,10 @@ class _Row(_Strict):
         default=None,
         description="A Dynamics column that is read in the place of the row's own while it is filled; it is never written. Not with `>`.",
     )
+    last: bool = Field(
+        default=False,
+        description="Not written to Dynamics while a link of the record waits: it closes the record, and no link could follow.",
+    )
     note: str = Field(default="", description="Why the row is as it is. Changes nothing.")
 
     @cached_property

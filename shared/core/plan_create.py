@@ -10,7 +10,7 @@ from shared.core.mapping import AnyRow, LineRow, ReferenceRow
 from shared.core.merge import Action, FieldDecision
 from shared.core.plan import NOT_SAME, Desk, Printers, columns_of, disagreement
 from shared.core.records import Row, Side, Value, is_empty
-from shared.core.rules import State
+from shared.core.rules import Converted, State
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,11 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
             problems.append(apart)
             continue
         converted = turn(source_values[number], row.id)
+        problem = _problem(rule, target, converted)
         if rule.key in left_out:
             fields[rule.key] = FieldState(lane.row_hash, key_id, refused=source_prints[number])
-        elif converted.state is State.PROBLEM:
-            problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code=converted.code, detail=converted.detail))
+        elif problem is not None:
+            problems.append(problem)
         elif converted.state is State.PENDING:
             bases = {source: source_prints[number], target: printers.print(target, key_id, rule, None)}
             fields[rule.key] = FieldState(
@@ -81,8 +82,8 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
         elif converted.state is State.VALUE and not is_empty(converted.value):
             carried.append((number, converted.value))
             remarks |= {rule.key: converted.code} if converted.code else {}
-        elif converted.state is State.VALUE and rule.required:
-            problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code="mapping.required", detail=rule.key))
+    if waits and target is Side.DYNAMICS:  # what closes a record follows with the links that it waits for
+        carried = [(number, value) for number, value in carried if not desk.lanes[number].row.last]
     names = [target_edge.names[number] for number, _ in carried]
     target_prints = printers.of(target, key_id).print_all(names, [value for _, value in carried])
     for (number, value), sent in zip(carried, target_prints, strict=True):
@@ -101,3 +102,12 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
     columns = columns_of(desk.rows, values, target)
     columns = {name: part for name, part in columns.items() if part is not None}
     return CreatePlan(source, row, columns, fields, tuple(problems), tuple(waits), remarks)
+
+
+def _problem(rule: AnyRow, target: Side, converted: Converted) -> FieldDecision | None:
+    """Return what a person must mend before a field can go; a required one may not be empty."""
+    if converted.state is State.PROBLEM:
+        return FieldDecision(rule, Action.PROBLEM, to=target, code=converted.code, detail=converted.detail)
+    if converted.state is State.VALUE and rule.required and is_empty(converted.value):
+        return FieldDecision(rule, Action.PROBLEM, to=target, code="mapping.required", detail=rule.key)
+    return None

@@ -14,6 +14,7 @@ from shared.core.mapping import Mapping, MappingSet
 from shared.core.mapping_load import load
 from shared.core.records import Column, ColumnType, Entity, Side, path_of
 from shared.core.rules import ENDED, Context
+from shared.systems import dataverse_resolutions
 
 MAPPINGS = Path(__file__).resolve().parents[2] / "mappings"
 CREATIO_TYPES = {
@@ -31,6 +32,7 @@ DATAVERSE_TYPES = {
     "Integer": ColumnType.INTEGER,
     "Money": ColumnType.DECIMAL,
     "Decimal": ColumnType.DECIMAL,
+    "Double": ColumnType.DECIMAL,
     "Boolean": ColumnType.BOOLEAN,
     "DateTime": ColumnType.DATETIME,
     "DateOnly": ColumnType.DATE,
@@ -124,14 +126,14 @@ def _table(entity: str) -> Table:
 
 @cache
 def dynamics_columns(entity: str) -> dict[str, Column]:
-    """Return a table's columns, those of lookups with several targets also by navigation property, as the adapter names them."""
+    """Return a table's columns as the adapter names them: lookups with several targets also by navigation, a case with its resolution."""
     found = _plain_columns(entity)
     for column in _table(entity).columns.values():
         for target, navigation in column.navigation.items() if column.polymorphic else ():
             if navigation == column.name:
                 continue
             found[navigation] = Column(navigation, ColumnType.LOOKUP, targets=(target,))
-    return found
+    return {**found, **(dataverse_resolutions.COLUMNS if entity == dataverse_resolutions.CASE else {})}
 
 
 def _plain_columns(entity: str) -> dict[str, Column]:
@@ -140,7 +142,7 @@ def _plain_columns(entity: str) -> dict[str, Column]:
             column.name,
             DATAVERSE_TYPES[column.type],
             max_length=column.max_length,
-            scale=(2 if column.precision is None else column.precision) if column.type in ("Money", "Decimal") else None,
+            scale=(2 if column.precision is None else column.precision) if column.type in ("Money", "Decimal", "Double") else None,
             creatable=column.creatable,
             updatable=column.updatable,
             targets=column.targets,

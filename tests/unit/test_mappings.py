@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import pytest
@@ -247,6 +248,12 @@ def decoded_by(context: Context, side: Side, name: str, given: Any) -> Scalar:  
     return datetime.fromisoformat(given) if column.type is ColumnType.DATETIME else given
 
 
+@cache
+def desk_of(flow: str) -> Desk:
+    """Return the desk of a flow over the stand-ins' metadata."""
+    return Desk(mappings(), mappings().flows[flow], flow_context(flow), KEYRING)
+
+
 def outcome_of(flow: str, row: AnyRow, side: Side, record: Row) -> tuple[State, Value, str]:
     """Return what a row makes of a record: one that would be emptied, or means nothing, is a problem as in the plan."""
     if side is Side.CREATIO and not row.agrees(record.values.get):
@@ -273,7 +280,7 @@ def expected_of(case: Mapping[str, Any], target: Side) -> dict[str, Any]:
 def produced_by(case: Mapping[str, Any], side: Side, record: Row) -> dict[str, Any]:
     """Return what the rows that read one of the case's columns make of it, by column of the other side."""
     produced: dict[str, Any] = {}
-    for row in mappings().flows[case["flow"]].fields:
+    for row in desk_of(case["flow"]).rows:
         if not row.writes(side.other) or isinstance(row, SourceIdRow) or not set(row.columns(side)) & set(case["input"]):
             continue
         state, value, code = outcome_of(case["flow"], row, side, record)
@@ -301,8 +308,7 @@ def test_golden_case_as_a_new_record(case) -> None:
     """The plan of a new record sends the values of the case, nothing empty, and reports its problems and its waiting fields."""
     side, record = record_of(case)
     flow = case["flow"]
-    desk = Desk(mappings(), mappings().flows[flow], flow_context(flow), KEYRING)
-    plan = plan_create(desk, side, record, "d0000000-0000-4000-8000-000000000099", "run", NOW)
+    plan = plan_create(desk_of(flow), side, record, "d0000000-0000-4000-8000-000000000099", "run", NOW)
     expected = expected_of(case, side.other)
     values = {name: value for name, value in expected.items() if not isinstance(value, tuple) and value is not None}
     assert {name: plan.columns[name] for name in plan.columns if name in expected} == values
