@@ -102,6 +102,12 @@ class Job:
         return self.open and there and self.pair is not None and all(self.pair)
 
     @property
+    def has_open_ends(self) -> bool:
+        """Tell whether some of the record's fields are not in step, whatever became of the others."""
+        held = self.plan is not None and bool(self.plan.of(Action.HELD))
+        return held or bool(self.errors or self.conflicts or self.waiting)
+
+    @property
     def open(self) -> bool:
         """Tell whether the record still needs work in this attempt."""
         return self.outcome is None and self.later is None

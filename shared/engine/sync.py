@@ -191,10 +191,13 @@ class Sync:
     async def _compare_totals(self, desk: Desk, jobs: list[Job]) -> None:
         """Reject documents that both sides have in step and sum up differently: the figures are told, and a person looks.
 
+        Where a field or line is refused, waits or is asked about, that is what there is to mend.
+
         Lines are read after their header: where either has changed since, somebody is at work, and the feed brings the document again.
         """
         done = (Outcome.CREATED, Outcome.UPDATED, Outcome.RESTORED, Outcome.UNCHANGED)
-        settled = [(job, {**job.rows, **job.after}) for job in jobs if job.outcome in done and len(job.rows) == len(Side)]
+        whole = [job for job in jobs if job.outcome in done and len(job.rows) == len(Side) and not job.has_open_ends]
+        settled = [(job, {**job.rows, **job.after}) for job in whole]
         apart = [(job, rows, found) for job, rows in settled if (found := differences(desk.mapping, rows))]
         if not apart:
             return

@@ -81,6 +81,10 @@ class Record:
 class FakeSystem:
     """A system in memory. `etags` tells Dataverse's way (If-Match) from Creatio's (pre-image and post-image)."""
 
+    requests = writes = 0
+    page_size = 1000
+    denied = False
+    line_entity = ""
     sums_by_sql = False
     """True where a line that is saved or deleted leaves its document's own time as it is."""
 
@@ -91,17 +95,17 @@ class FakeSystem:
         self.records: dict[str, Record] = {}
         self.deleted: dict[str, int] = {}
         self.sequence = 0
-        self.requests = 0
-        self.writes = 0
         self.mail: dict[str, str] = {}
         self.normalise: Callable[[str, Value], Value] = lambda _column, value: value
         self.refuse: Callable[[Write], TandemError | None] = lambda _write: None
+        self.forbid: Callable[[Write], TandemError | None] = lambda _write: None
+        """The server's own rules, which hold whatever else goes wrong."""
+        self.wrote: Callable[[str], None] = lambda _record_id: None
+        """Told of each record that we have written."""
         self.lose_reply: Callable[[], bool] = lambda: False
         self.lose_request: Callable[[], bool] = lambda: False
         self.after_plan: Callable[[str], None] = lambda _record_id: None
         self.between: Callable[[str], None] = lambda _record_id: None
-        self.denied = False
-        self.page_size = 1000
         self.env = f"{name}/one"
         self.sees_all = True
         self.tells_deletes = etags
@@ -125,7 +129,6 @@ class FakeSystem:
         self._latest = START - timedelta(days=1)
         self.further: set[str] = set()
         """Entities beside the main one."""
-        self.line_entity = ""
         self.line_columns: dict[str, Column] = {}
         self.lines: dict[str, dict[str, dict[str, Value]]] = {}
         """The lines of documents by document and line id."""
@@ -350,7 +353,7 @@ class FakeSystem:
 
     def _write_one(self, write: Write, entity: str = "") -> WriteResult:
         self.after_plan(write.id)
-        refusal = self.refuse(write) or self._dangling(write)
+        refusal = self.refuse(write) or self.forbid(write) or self._dangling(write)
         if refusal is not None:
             return WriteResult(write.id, error=refusal)
         if write.kind is WriteKind.CREATE:
@@ -368,6 +371,7 @@ class FakeSystem:
         self._store_lines(write.id, write.lines)
         summed = self.totals(self.lines[write.id]) if write.lines else {}
         self._store(write.id, {**self.records[write.id].values, **write.values, **summed}, by_us=True)
+        self.wrote(write.id)
         self.between(write.id)
         before = met if not self.etags and write.seen is not None and met.values != write.seen.values else None
         return WriteResult(write.id, self._true_row(write.id), before)
@@ -389,6 +393,7 @@ class FakeSystem:
         self._store_lines(write.id, write.lines)
         summed = self.totals(self.lines[write.id]) if write.lines else {}
         self._store(write.id, {**dict.fromkeys(self.columns), **write.values, **key, **summed}, by_us=True)
+        self.wrote(write.id)
         self.between(write.id)
         made = self._true_row(write.id)
         told = {*write.values, *write.told}  # of a new record servers tell what was written, and what they were asked for
