@@ -5,17 +5,20 @@ pairs of ids come from the app's own parts.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
 from sandbox.control_client import Control
+from sandbox.control_client import Row as StoredRow
 from shared.core.binding import Binding, BindingState
-from shared.core.mapping import AnyRow
-from shared.core.plan import Desk, in_scope, referred, value_on
-from shared.core.records import Column, ColumnType, Entity, Row, Side, Stamp, normalise
+from shared.core.document import desk_of, differences, referred_by_lines, with_lines
+from shared.core.mapping import AnyRow, LineRow
+from shared.core.plan import Desk, Lane, referred, value_on
+from shared.core.records import Column, ColumnType, Entity, Row, Side, Stamp, normalise, path_of
 from shared.core.rules import State, convert, same
+from shared.core.scope import in_scope
 from shared.core.work import FlowSettings
 from shared.engine.desk import open_desk, with_references
 from shared.engine.services import Services
@@ -41,7 +44,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result: how many records and fields were compared, how many were left as each side has them by the mapping's own word."""
+    """The result: how many records and fields were compared, how many were left as each side has them by the mapping's own word.
+
+    A line of a document is one field of it.
+    """
 
     records: int
     fields: int
@@ -59,28 +65,69 @@ async def compare(services: Services, flow: str, creatio: Control, dynamics: Con
         Side.CREATIO: await _rows(creatio, desk.context.entities[Side.CREATIO], "Id", without_null=True),
         Side.DYNAMICS: await _rows(dynamics, desk.context.entities[Side.DYNAMICS], f"{mapping.dynamics.entity}id", without_null=False),
     }
+    if mapping.lines is not None and desk.line_context is not None:
+        for side, control in ((Side.CREATIO, creatio), (Side.DYNAMICS, dynamics)):
+            rows[side] = await _with_lines(desk, side, control, rows[side])
     by_side = [await services.ledger.bindings(flow, side, list(rows[side])) for side in Side]
     bindings = list({(one.creatio_id, one.dynamics_id): one for found in by_side for one in found.values()}.values())
-    desk = await with_references(services, desk, [referred(desk, None, {side: row}, {}) for side in Side for row in rows[side].values()])
+    known = [{side: row} for side in Side for row in rows[side].values()]
+    asked = [(*referred(desk, None, one, {}), *referred_by_lines(mapping, one)) for one in known]
+    desk = await with_references(services, desk, asked)
     pairs = [pair for binding in bindings if (pair := _pair(binding, rows)) is not None]
     left_out = _left_out(desk, rows, bindings)
     lonely = _without_partner(rows, pairs, left_out)
-    compared = [_compare_field(desk, row, pair) for pair in pairs for row in desk.rows]
+    compared = [found for pair in pairs for found in _compare_pair(desk, pair)]
     different = [found for found in compared if isinstance(found, Difference)]
     return Comparison(len(pairs), len(compared), compared.count(None), (*lonely, *different))
 
 
+async def _with_lines(desk: Desk, side: Side, control: Control, documents: dict[str, Row]) -> dict[str, Row]:
+    """Return documents with their lines, as the engine holds them."""
+    lines, context = desk.mapping.lines, desk.line_context
+    assert lines is not None  # noqa: S101 - the caller looked
+    assert context is not None  # noqa: S101 - the caller looked
+    end, entity = lines.end(side), context.entities[side]
+    key = "Id" if side is Side.CREATIO else f"{end.entity}id"
+    parents = {str(raw[key]).lower(): str(raw[end.parent]).lower() for raw in await control.rows(end.entity)}
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for line in (await _rows(control, entity, key, without_null=side is Side.CREATIO)).values():
+        found.setdefault(parents[line.id], {})[line.id] = line.values
+    return {row_id: with_lines(desk.mapping, side, replace(row, lines=found.get(row_id, {}))) for row_id, row in documents.items()}
+
+
 async def _rows(control: Control, entity: Entity, id_column: str, *, without_null: bool) -> dict[str, Row]:
-    """Return the stored rows of a side by id, in normal form."""
+    """Return the stored rows of a side by id, in normal form; columns behind lookups are looked up there."""
     found = {}
+    behind = {path[0]: await _behind(control, entity, path[0], without_null) for path in filter(None, map(path_of, entity.columns))}
     for raw in await control.rows(entity.name):
         values = {
-            name: normalise(_shown(_stored(raw, name), column, without_null), column, without_null)
+            name: normalise(_shown(_found(raw, name, behind, without_null), column, without_null), column, without_null)
             for name, column in entity.columns.items()
         }
         row_id = str(raw[id_column]).lower()
         found[row_id] = Row(row_id, _NO_STAMP, values)
     return found
+
+
+async def _behind(control: Control, entity: Entity, navigation: str, without_null: bool) -> dict[str, StoredRow]:
+    """Return the stored rows by id that a navigation leads to."""
+    lookup = entity.columns.get(_lookup(navigation, without_null))
+    table = lookup.targets[0] if lookup is not None and lookup.targets else navigation
+    return {str(raw["Id" if without_null else f"{table}id"]).lower(): raw for raw in await control.rows(table)}
+
+
+def _found(raw: Mapping[str, Any], name: str, behind: Mapping[str, Mapping[str, StoredRow]], without_null: bool) -> Any:
+    """Return what a row holds in a column or, where its name is a path, what the row behind its lookup holds."""
+    path = path_of(name)
+    if path is None:
+        return _stored(raw, name)
+    there = behind[path[0]].get(str(_stored(raw, _lookup(path[0], without_null)) or "").lower())
+    return None if there is None else _stored(there, path[1])
+
+
+def _lookup(navigation: str, without_null: bool) -> str:
+    """Return the column of a navigation: Creatio's has `Id` at its end."""
+    return f"{navigation}Id" if without_null else navigation
 
 
 def _stored(raw: Mapping[str, Any], name: str) -> Any:
@@ -121,6 +168,29 @@ def _without_partner(
     return [Difference(f"{side.value} {row_id}", "") for side in Side for row_id in rows[side] if row_id not in paired[side]]
 
 
+def _compare_pair(desk: Desk, pair: dict[Side, Row]) -> list[Difference | bool | None]:
+    """Compare every field, line and total of a pair; totals that part are a difference like any other."""
+    own = desk_of(desk, None, pair)
+    fields = [_compare_field(own, row, pair) for row in desk.rows]
+    lines = [_compare_line(own, lane, pair) for lane in own.lanes if isinstance(lane.row, LineRow)]
+    totals = [Difference(_name(desk, pair), one.dynamics_column, one.creatio, one.dynamics) for one in differences(desk.mapping, pair)]
+    return [*fields, *lines, *totals]
+
+
+def _compare_line(desk: Desk, lane: Lane, pair: dict[Side, Row]) -> Difference | bool:
+    """Return True for a line that is the same on both sides; those that one side lacks differ."""
+    assert lane.to_dynamics is not None  # noqa: S101 - lines go to Dynamics
+    values = {side: pair[side].values.get(lane.key) for side in Side}
+    converted = lane.to_dynamics(values[Side.CREATIO], "")
+    if converted.state is State.VALUE and same(lane.row, converted.value, values[Side.DYNAMICS]):
+        return True
+    return Difference(_name(desk, pair), lane.key, values[Side.CREATIO], values[Side.DYNAMICS])
+
+
+def _name(desk: Desk, pair: dict[Side, Row]) -> str:
+    return f"{value_on(desk.rows[0], Side.CREATIO, pair[Side.CREATIO])} ({pair[Side.CREATIO].id})"
+
+
 def _compare_field(desk: Desk, row: AnyRow, pair: dict[Side, Row]) -> Difference | bool | None:
     """Return True for an equal field, None for one that the mapping says to leave, else the difference."""
     values = {side: value_on(row, side, pair[side]) for side in Side}
@@ -134,8 +204,7 @@ def _compare_field(desk: Desk, row: AnyRow, pair: dict[Side, Row]) -> Difference
         outcomes.append(converted.state)
     if State.KEPT in outcomes:
         return None
-    name = f"{value_on(desk.rows[0], Side.CREATIO, pair[Side.CREATIO])} ({pair[Side.CREATIO].id})"
-    return Difference(name, row.key, values[Side.CREATIO], values[Side.DYNAMICS])
+    return Difference(_name(desk, pair), row.key, values[Side.CREATIO], values[Side.DYNAMICS])
 
 
 def shown(differences: Iterable[Difference], most: int = 20) -> list[str]:

@@ -1,4 +1,4 @@
-"""The demo: two CRMs full of accounts and contacts, the app between them, people who edit on both sides, and a count of differences.
+"""The demo: two CRMs full of accounts and contacts, the app between them, people at work on both sides, a sale, a count of differences.
 
 Its very last line is one JSON object, for machines; everything above is for people.
 """
@@ -15,6 +15,7 @@ from typing import Any, Final
 from sandbox.child import SandboxError
 from sandbox.compare import Comparison, compare, shown
 from sandbox.demo_edits import Edits, Step
+from sandbox.demo_sale import Sale
 from sandbox.observe import COLUMNS, SYSTEMS, Observer
 from sandbox.processes import Sandbox
 from sandbox.seed import Seeded, seed
@@ -23,7 +24,14 @@ from shared.core.errors import ConfigError, TandemError
 _FIRST_SECONDS: Final = 120.0
 _LATER_SECONDS: Final = 45.0
 _QUIET_SECONDS: Final = 8.0
-_THINGS: Final = {"sales.account": "Accounts", "sales.contact": "Contacts"}
+_THINGS: Final = {
+    "sales.account": "Accounts",
+    "sales.contact": "Contacts",
+    "sales.product": "Products",
+    "sales.opportunity": "Opportunities",
+    "sales.order": "Orders",
+    "service.case": "Cases",
+}
 _TITLES: Final = {"creatio": "Creatio", "dataverse": "Dynamics 365"}
 
 
@@ -88,6 +96,7 @@ async def _run(directory: Path, result: Result) -> None:
         try:
             await _first_sync(observer, seeded[0])
             await _edits(observer, result)
+            await _sale(observer, result)
             await _quiet(observer, result)
             await _finish(observer, result)
         finally:
@@ -102,7 +111,7 @@ async def _first_sync(observer: Observer, seeded: Seeded) -> None:
     )
     seconds = await observer.settle(_FIRST_SECONDS)
     _say(f"   After {seconds:.0f} s:")
-    for flow in observer.flows:
+    for flow in ("sales.account", "sales.contact"):
         created = (await observer.outcomes(flow))["created"]
         found = await _compared(observer, flow)
         _say(
@@ -122,9 +131,19 @@ async def _edits(observer: Observer, result: Result) -> None:
         raise SandboxError(f"the story needs {len(story)} accounts that both sides have, and found {len(pairs)}")
     for (step, _), pair in zip(story, pairs, strict=True):
         done = await step(pair)
-        result.steps.append(done)
-        outcome = f"{done.came_of_it}, {done.seconds:.1f} s" if done.seconds is not None else f"NOT YET: {done.came_of_it}"
-        _say(f"   - {done.what}\n     -> {outcome}")
+        _tell(result, done)
+
+
+async def _sale(observer: Observer, result: Result) -> None:
+    _say("\n3. A sale, from the first call to the broken tile. Amounts are checked to the cent on both sides:")
+    for step in Sale(observer).steps:
+        _tell(result, await step())
+
+
+def _tell(result: Result, done: Step) -> None:
+    result.steps.append(done)
+    outcome = f"{done.came_of_it}, {done.seconds:.1f} s" if done.seconds is not None else f"NOT YET: {done.came_of_it}"
+    _say(f"   - {done.what}\n     -> {outcome}")
 
 
 async def _quiet(observer: Observer, result: Result) -> None:
@@ -135,13 +154,13 @@ async def _quiet(observer: Observer, result: Result) -> None:
     written = {name: await observer.writes(name) - before[name] for name in SYSTEMS}
     asked = {name: number - requests[name] for name, number in (await observer.requests()).items()}
     result.quiet_writes = sum(written.values())
-    _say(f"\n3. Nobody edits for {_QUIET_SECONDS:.0f} seconds. The app goes on polling:")
+    _say(f"\n4. Nobody edits for {_QUIET_SECONDS:.0f} seconds. The app goes on polling:")
     for name in SYSTEMS:
         _say(f"   {_TITLES[name]:<13} {asked[name]} requests, {written[name]} records written")
 
 
 async def _finish(observer: Observer, result: Result) -> None:
-    _say("\n4. Every mapped field of every record, compared on both sides:")
+    _say("\n5. Every mapped field of every record, every line and every total, compared on both sides:")
     for flow in observer.flows:
         result.comparisons[flow] = found = await _compared(observer, flow)
         left = f", {found.kept} left as each side has them, as the mapping says" if found.kept else ""
@@ -168,9 +187,9 @@ async def _count(observer: Observer, result: Result) -> None:
     result.flows = {flow: await observer.outcomes(flow) for flow in observer.flows}
     result.requests = await observer.requests()
     _say("")
-    _say("   flow           " + "".join(f"{name:>10}" for name in COLUMNS))
+    _say("   flow                " + "".join(f"{name:>10}" for name in COLUMNS))
     for flow, counts in result.flows.items():
-        _say(f"   {flow:<15}" + "".join(f"{counts[name]:>10}" for name in COLUMNS))
+        _say(f"   {flow:<20}" + "".join(f"{counts[name]:>10}" for name in COLUMNS))
     asked = ", ".join(f"{_TITLES[name]} {number}" for name, number in result.requests.items())
     _say(f"   Requests: {asked}. Looks at records that had not changed count as unchanged.")
 

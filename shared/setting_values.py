@@ -14,6 +14,7 @@ _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
 _LEDGER_PREFIX: Final = re.compile(r"[a-z][a-z0-9]{1,19}")
 _FLOW: Final = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _SCHEDULE_FIELD: Final = re.compile(r"[0-9A-Za-z*,/-]+")
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _KEY_BYTES: Final = 32
 _SCHEDULE_FIELDS: Final = 6
 _PEM_START: Final = "-----BEGIN"
@@ -35,6 +36,13 @@ def https_url(text: Any) -> str:
     if _parts(text).scheme != "https":
         raise ValueError(f"got {text!r}, allowed an address that starts with https://")
     return str(text).rstrip("/")
+
+
+def email(text: Any) -> str:
+    """Check an e-mail address; it is compared in lower case."""
+    if not _EMAIL.fullmatch(str(text)):
+        raise ValueError(f"got {text!r}, allowed an e-mail address such as sales@example.com")
+    return str(text).lower()
 
 
 def is_loopback(host: str) -> bool:

@@ -130,7 +130,7 @@ class Settings(BaseModel):
     flows: Annotated[tuple[str, ...], BeforeValidator(parse.flow_names)] = Field(
         default=(),
         alias="FLOWS",
-        description="Names of the flows that are enabled, with commas; default: all in the folder. Links to others are left out.",
+        description="Names of the flows that run, with commas; default: all that run `by_default`. Links to others are left out.",
     )
     poll_schedule: Annotated[str, BeforeValidator(parse.schedule)] = Field(
         default="0 * * * * *",
@@ -170,6 +170,11 @@ class Settings(BaseModel):
     )
     waiting_days: int = Field(
         default=3, ge=1, le=365, alias="WAITING_DAYS", description="How long a record may wait for one that it refers to."
+    )
+    default_owner: Annotated[str, BeforeValidator(parse.email)] = Field(
+        default="",
+        alias="DEFAULT_OWNER",
+        description="E-mail of the user, known to both systems, who owns what belongs to somebody unknown there; default: nobody.",
     )
     retention_days: int = Field(
         default=30, ge=1, le=3_650, alias="RETENTION_DAYS", description="How long finished runs and batches are kept."

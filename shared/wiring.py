@@ -58,13 +58,13 @@ class App:
             await storage.close()
 
 
-def read_mappings(folder: Path, flows: tuple[str, ...] = ()) -> MappingSet:
-    """Read the mapping files and value lists of a folder; `flows` narrows them to those enabled. Raises ConfigError."""
+def read_mappings(folder: Path, flows: tuple[str, ...] | None = ()) -> MappingSet:
+    """Read the mapping files and value lists of a folder; `flows` narrows them, None to those that run by default. Raises ConfigError."""
     files = {path.name: path for path in sorted(folder.glob("*.json")) if not path.name.endswith((".cases.json", ".schema.json"))}
     if not files:
         raise ConfigError([f"MAPPINGS_DIR: got {folder}, which holds no mapping file, allowed a folder with <flow>.json files"])
     wanted = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
-    unknown = [flow for flow in flows if f"{flow}.json" not in wanted]
+    unknown = [flow for flow in flows or () if f"{flow}.json" not in wanted]
     if unknown:
         allowed = ", ".join(name.removesuffix(".json") for name in wanted)
         raise ConfigError([f"FLOWS: got {flow}, allowed {allowed}" for flow in unknown])
@@ -75,7 +75,7 @@ def read_mappings(folder: Path, flows: tuple[str, ...] = ()) -> MappingSet:
 def build(settings: Settings) -> App:
     """Join everything; nothing is sent before it is used. Raises ConfigError."""
     quiet_libraries()
-    mappings = read_mappings(_root() / settings.mappings_dir, settings.flows)
+    mappings = read_mappings(_root() / settings.mappings_dir, settings.flows or None)
     host, ledger_storage = (open_storage(settings.storage_environ(), prefix) for prefix in ("AzureWebJobsStorage", "LEDGER_STORAGE"))
     ledger = TableLedger(ledger_storage, settings.ledger_prefix)
     limits = Limits(
@@ -86,6 +86,7 @@ def build(settings: Settings) -> App:
         compare_interval=timedelta(milliseconds=settings.compare_interval_ms),
         max_change_share=settings.max_change_share,
         waiting_limit=timedelta(days=settings.waiting_days),
+        default_owner=settings.default_owner,
     )
     services = Services(
         ledger=ledger,

@@ -19,7 +19,7 @@ from shared.core.mapping import (
     ReferenceRow,
     schema,
 )
-from shared.core.records import Side
+from shared.core.records import Side, path_of
 from shared.wiring import read_mappings
 
 FOLDER: Final = ROOT / "docs" / "mappings"
@@ -158,13 +158,40 @@ def _how(row: AnyRow) -> str:
         said.append(f"both edited: {_OWNERS[row.owner]}")
     if row.drift == "keep":
         said.append("an edit of the receiving side stays")
+    said += _depends(row)
+    if row.optional:
+        said.append("left out where a column is missing")
+    return "; ".join(part for part in said if part)
+
+
+def _depends(row: AnyRow) -> list[str]:
+    """Say what else decides whether a row is read or written."""
+    said = []
     if row.needs:
         said.append(f"only where `{row.needs}` is filled")
     if row.unless:
         said.append(f"only where `{row.unless}` is empty")
-    if row.optional:
-        said.append("left out where a column is missing")
-    return "; ".join(part for part in said if part)
+    said += _from_elsewhere(row)
+    if row.only_while:
+        values = ", ".join(f"“{value}”" for value in row.only_while.any_of)
+        said.append(f"only while `{row.only_while.column}` is {values}")
+    if row.instead:
+        said.append(f"read from `{row.instead}` where that is filled")
+    if row.last:
+        said.append("not while a link waits")
+    return said
+
+
+def _from_elsewhere(row: AnyRow) -> list[str]:
+    """Say what else a row reads beside its columns, and how late it is."""
+    said: list[str] = []
+    if row.same:
+        said.append(f"a person must act where `{row.same[0]}` and `{row.same[1]}` differ")
+    if any(map(path_of, row.columns(Side.CREATIO))):
+        said.append("read behind a lookup: a change there comes with the next edit of the record itself")
+    if any(map(path_of, row.columns(Side.DYNAMICS))):
+        said.append("read behind a lookup: a change there comes within the hour")
+    return said
 
 
 def _rule(row: AnyRow) -> str:  # noqa: PLR0911 - one line a rule reads best
@@ -189,9 +216,10 @@ def _rule(row: AnyRow) -> str:  # noqa: PLR0911 - one line a rule reads best
 
 
 def _otherwise(row: ChoiceRow | ReferenceRow) -> str:
+    empty = f"{row.empty!r} where it is empty, " if isinstance(row, ChoiceRow) and row.empty is not None else ""
     if isinstance(row, ChoiceRow) and row.default is not None:
-        return f"else {row.default!r}"
-    return "else a person must act" if row.otherwise == "reject" else "else left as it is"
+        return f"{empty}else {row.default!r}"
+    return empty + ("else a person must act" if row.otherwise == "reject" else "else left as it is")
 
 
 def _lists(mappings: MappingSet, mapping: Mapping) -> list[str]:

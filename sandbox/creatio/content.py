@@ -1,4 +1,4 @@
-"""What a fresh stand-in holds: lookup values, countries, regions, cities, users and their contacts."""
+"""What a fresh stand-in holds: lookup values, currencies and their rates, countries, regions, cities, users and their contacts."""
 
 import json
 import uuid
@@ -7,7 +7,7 @@ from typing import Any
 
 from sandbox.creatio.database import Database
 from sandbox.creatio.schema import METADATA, Schema
-from sandbox.creatio.values import Stored
+from sandbox.creatio.values import Stored, take_control
 
 _SYSTEM_CONTACT = "410006e1-ca4e-4502-a9ec-e54d922d2c00"
 _SHIPPED = "2021-03-01T08:00:00.0000000Z"
@@ -24,9 +24,11 @@ def fill(database: Database) -> None:
     if database.exists("Contact", _SYSTEM_CONTACT):
         return
     custom: dict[str, Any] = json.loads((METADATA / "creatio_custom.json").read_text("utf-8"))
+    content: dict[str, Any] = json.loads((METADATA / "creatio_content.json").read_text("utf-8"))
     with database.transaction():
-        for entity, names in _lookup_values(database.schema, custom["values"]).items():
-            database.insert_many(entity, [_row(database, entity, {"Id": i, "Name": n}) for i, n in names])
+        for entity, rows in _lookup_values(database.schema, custom["values"], content["rows"]).items():
+            database.insert_many(entity, [_row(database, entity, row) for row in rows])
+        database.insert_many("CurrencyRate", [_row(database, "CurrencyRate", rate) for rate in _rates(database, content["rates"])])
         for entity, values in _places(custom["places"]):
             if not database.exists(entity, str(values["Id"])):
                 database.insert_many(entity, [_row(database, entity, values)])
@@ -72,16 +74,35 @@ def _row(database: Database, entity: str, values: Mapping[str, Stored]) -> dict[
     return {column.name: given.get(column.name) for column in database.schema.entities[entity].stored}
 
 
-def _lookup_values(schema: Schema, custom: Mapping[str, list[str]]) -> dict[str, list[tuple[str, str]]]:
-    """Return the values of each lookup: real ids where they are known, made ones for the rest."""
-    found: dict[str, list[tuple[str, str]]] = {}
+def _lookup_values(
+    schema: Schema,
+    custom: Mapping[str, list[str]],
+    facts: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> dict[str, list[dict[str, Stored]]]:
+    """Return the values of each lookup with what is known of them: real ids where they are known, made ones for the rest."""
+    found: dict[str, dict[str, str]] = {}
     for entity, values in schema.values.items():
         if entity not in {"Account", "Contact"} and "Name" in schema.entities[entity].columns:
-            found[entity] = list(values.items())
-    for entity, names in custom.items():
-        known = {name for _, name in found.get(entity, [])}
-        found.setdefault(entity, []).extend((made_id(entity, n), n) for n in names if n not in known)
-    return found
+            known = {str(row["Id"]): name for name, row in facts.get(entity, {}).items() if "Id" in row}
+            found[entity] = {known.get(row_id, name): row_id for row_id, name in values.items()}
+    for entity in [*custom, *facts]:
+        ids = found.setdefault(entity, {})
+        for name in [*custom.get(entity, ()), *facts.get(entity, ())]:
+            ids.setdefault(name, made_id(entity, name))
+    return {entity: [_value(schema, entity, name, i, facts) for name, i in ids.items()] for entity, ids in found.items()}
+
+
+def _value(schema: Schema, entity: str, name: str, row_id: str, facts: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Stored]:
+    columns, known = schema.entities[entity].columns, facts.get(entity, {}).get(name, {})
+    return {**{column: take_control(columns[column], value) for column, value in known.items()}, "Id": row_id, "Name": name}
+
+
+def _rates(database: Database, rates: list[tuple[str, str, str | None, str]]) -> Iterator[dict[str, Stored]]:
+    columns = database.schema.entities["CurrencyRate"].columns
+    for currency, start, end, rate in rates:
+        row_id = database.scalar('SELECT "Id" FROM "Currency" WHERE "Name" = ?', (currency,))
+        given = {"StartDate": f"{start}T00:00:00Z", "EndDate": end and f"{end}T00:00:00Z", "Rate": rate, "CurrencyId": row_id}
+        yield {"Id": made_id("CurrencyRate", f"{currency}/{start}"), **{n: take_control(columns[n], v) for n, v in given.items()}}
 
 
 def _places(places: list[tuple[str, str, str]]) -> Iterator[tuple[str, dict[str, Stored]]]:

@@ -20,6 +20,7 @@ _INDEXED = {"Name", "Code", "UsrEmail", "Email", "Number", "AccountId", "Contact
 _LATEST = 0.0
 _KEPT_SECONDS = 600
 _PRUNED_EVERY = 2000
+_MOST_DIGITS = 15
 
 
 class Database:
@@ -41,6 +42,7 @@ class Database:
                 'CREATE TABLE IF NOT EXISTS "_history" (entity TEXT, id TEXT, at REAL, row TEXT)',
             )
             self._connection.execute('CREATE INDEX IF NOT EXISTS "_history_at" ON "_history" (entity, at)')
+            self._connection.execute('CREATE TABLE IF NOT EXISTS "_numbers" (entity TEXT PRIMARY KEY, last INTEGER)')
 
     def add_entity(self, entity: Entity) -> None:
         """Create the table of a new object."""
@@ -131,6 +133,24 @@ class Database:
     def exists(self, entity: str, row_id: str) -> bool:
         """Tell whether a row exists."""
         return self.scalar(f'SELECT 1 FROM "{entity}" WHERE "Id" = ?', (row_id,)) is not None
+
+    def named(self, entity: str, name: str) -> str | None:
+        """Return the id of the oldest row of a name."""
+        found = self.scalar(f'SELECT "Id" FROM "{entity}" WHERE "Name" = ? ORDER BY "CreatedOn", "Id" LIMIT 1', (name,))
+        return None if found is None else str(found)
+
+    def next_number(self, entity: str, prefix: str) -> int:
+        """Return the number after the highest one that begins with the prefix; a delete doesn't free a number that was given."""
+        digits = f'SUBSTR("Number", {len(prefix) + 1})'
+        sql = (
+            f'SELECT MAX(CAST({digits} AS INTEGER)) FROM "{entity}" WHERE "Number" > ? AND "Number" < ? '
+            f"AND {digits} NOT GLOB '*[^0-9]*' AND LENGTH({digits}) <= {_MOST_DIGITS}"
+        )
+        highest = self.scalar(sql, (prefix, f"{prefix}:")) or 0
+        given = self.scalar('SELECT last FROM "_numbers" WHERE entity = ?', (entity,)) or 0
+        number = int(max(highest, given)) + 1
+        self._connection.execute('INSERT OR REPLACE INTO "_numbers" (entity, last) VALUES (?, ?)', (entity, number))
+        return number
 
     def insert(self, entity: str, row: Mapping[str, Stored]) -> None:
         """Insert a row; sqlite3.IntegrityError when its id is taken."""

@@ -14,15 +14,16 @@ from datetime import timedelta
 from sandbox.chaos import Rule
 from sandbox.control import Clock, Switches
 from sandbox.creatio.database import Database, StoredRow
+from sandbox.creatio.defaults import Defaults
 from sandbox.creatio.effects import Effects
 from sandbox.creatio.effects_documents import DocumentEffects
 from sandbox.creatio.errors import bad_bytes, database_error, not_found
-from sandbox.creatio.schema import Column, Entity, Schema
+from sandbox.creatio.schema import Column, Entity, Kind, Schema
 from sandbox.creatio.settings import CreatioSettings
 from sandbox.creatio.values import Stored, stamp
 
 _STAMPS = ("CreatedOn", "CreatedById", "ModifiedOn", "ModifiedById")
-_USD = "915e8a55-98d6-df11-9b2a-001d60e938c6"
+_REQUIRED: frozenset[Kind] = frozenset({"text", "guid"})
 _CASCADES = {
     "AccountAddress",
     "AccountBillingInfo",
@@ -68,7 +69,8 @@ class Saving:
         self._clock = clock
         self._schema: Schema = database.schema
         self._effects = Effects(database, self._stamped_update, self._stamped_insert)
-        self._document_effects = DocumentEffects(database, self._stamped_update)
+        self._document_effects = DocumentEffects(database, self._stamped_update, switches, clock)
+        self._defaults = Defaults(database, switches)
 
     def create(self, entity: Entity, values: Mapping[str, Stored], actor: Actor, normalise: Rule | None = None) -> Saved:
         """Insert a row with defaults and side effects; CreatioError 500 as the database or the object refuses it."""
@@ -78,13 +80,15 @@ class Saving:
         now, shown = self._now()
         for column in entity.stored:
             if row.get(column.name) is None:
-                row[column.name] = self._default(entity, column, actor, now)
+                row[column.name] = self._defaults.value(entity, column, actor.contact, now)
         if not self._switches.current.keep_client_stamps or "CreatedOn" not in values:
             row["CreatedOn"] = now
         row.update(self._stamps(values, actor, now))
         row["CreatedById"] = row.get("CreatedById") or actor.contact
-        self._require(entity, row)
+        self._require(entity, row, _REQUIRED | {"datetime", "date"})
         self._check_references(entity, values)
+        if self._switches.current.side_effects:
+            row.update(self._document_effects.worth(entity, row))
         with self._database.transaction():
             try:
                 self._database.insert(entity.name, row)
@@ -96,7 +100,7 @@ class Saving:
                 raise error from None
             if self._switches.current.side_effects:
                 self._effects.after_save(entity, row, set(values), actor, created=True)
-                self._document_effects.after_save(entity, row, set(values), actor, created=True)
+                self._document_effects.after_save(entity, row, None, set(values), actor)
         return Saved(self._database.get(entity.name, str(row["Id"])) or row, shown)
 
     def update(
@@ -116,6 +120,8 @@ class Saving:
         self._require(entity, {**before, **changes})
         self._check_references(entity, changes)
         changed = {name for name, value in changes.items() if before[name] != value}
+        if changed and self._switches.current.side_effects:
+            changes |= self._document_effects.worth(entity, {**before, **changes})
         now, _ = self._now()
         with self._database.transaction():
             if changed or self._switches.current.empty_patch_stamps:
@@ -123,7 +129,7 @@ class Saving:
             after = self._database.get(entity.name, row_id) or before
             if changed and self._switches.current.side_effects:
                 self._effects.after_save(entity, after, changed, actor, created=False)
-                self._document_effects.after_save(entity, after, changed, actor, created=False)
+                self._document_effects.after_save(entity, after, before, changed, actor)
         return self._database.get(entity.name, row_id) or after
 
     def delete(self, entity: Entity, row_id: str, actor: Actor) -> None:
@@ -132,6 +138,8 @@ class Saving:
         if before is None:
             raise not_found()
         with self._database.transaction():
+            if self._switches.current.side_effects:
+                self._document_effects.before_delete(entity, before, actor)
             for child, column in self._schema.referring(entity.name):
                 self._release(child, column, entity, row_id)
             self._database.delete(entity.name, row_id)
@@ -187,28 +195,10 @@ class Saving:
             row[name] = text
         return row
 
-    def _default(self, entity: Entity, column: Column, actor: Actor, now: str) -> Stored:
-        if column.name in {"OwnerId", "CreatedById"}:
-            return actor.contact
-        if column.name == "CurrencyId":
-            return None if entity.name == "OrderProduct" else _USD  # a line takes that of its order
-        default = column.default
-        if isinstance(default, bool | int):
-            return int(default) * int(10**column.scale)
-        return self._named_default(entity, column, str(default or ""), now)
-
-    def _named_default(self, entity: Entity, column: Column, default: str, now: str) -> Stored:
-        if default in {"now", "today"}:
-            return now if default == "now" else f"{now[:10]}T00:00:00.0000000Z"
-        if default in {"auto number", "sequence"}:
-            count = self._database.scalar(f'SELECT COUNT(*) FROM "{entity.name}"')
-            return f"{entity.name[:3].upper()}-{count + 1}"
-        is_row = default and column.target and self._database.exists(column.target, default)
-        return default if is_row else None
-
-    def _require(self, entity: Entity, row: Mapping[str, Stored]) -> None:
+    def _require(self, entity: Entity, row: Mapping[str, Stored], kinds: frozenset[Kind] = _REQUIRED) -> None:
+        """Refuse an empty column that must be filled; rows that were seeded without a date may be changed without one."""
         for column in entity.columns.values():
-            if column.required and row.get(column.name) in {None, ""} and column.kind in {"text", "guid"}:
+            if column.required and row.get(column.name) in {None, ""} and column.kind in kinds:
                 raise database_error(f"Column {column.name} is required")
 
     def _check_references(self, entity: Entity, values: Mapping[str, Stored]) -> None:

@@ -66,7 +66,9 @@ class CreatioSettings(BaseModel):
     more_functions: bool = Field(default=True, description="whether $filter has more functions than contains, startswith, endswith")
     ignore_case: bool = Field(default=False, description="whether texts compare without regard to case, as on SQL Server")
     keep_client_stamps: bool = Field(default=False, description="whether CreatedOn/ModifiedOn/...ById of a client are kept")
-    empty_patch_stamps: bool = Field(default=True, description="whether a PATCH that changes nothing moves ModifiedOn")
+    empty_patch_stamps: bool = Field(
+        default=True, description="whether a save that changes nothing moves ModifiedOn: a PATCH, an order's by its line"
+    )
     stored_digits: Literal[6, 7] = Field(default=6, description="digits of a second that the database keeps and reads show")
     missing_id: Literal[404, 204] = Field(default=404, description="answer to a PATCH or DELETE of an id that is not there")
     duplicate_status: Literal[500, 409] = Field(default=500, description="status of a POST with an id that is there")
@@ -88,7 +90,40 @@ class CreatioSettings(BaseModel):
         default="refuse",
         description="U+0000 in a text: 500 as PostgreSQL says it, or kept as SQL Server keeps it",
     )
-    side_effects: bool = Field(default=True, description="whether communications, addresses and names follow each other")
+    side_effects: bool = Field(default=True, description="whether communications, addresses, names, documents follow each other")
+    system_settings: dict[str, str] = Field(
+        default_factory=lambda: {
+            "PrimaryCurrency": "USD",
+            "DefaultUnit": "Piece",
+            "DefaultTax": "No tax",
+            "BasePriceList": "Base price list",
+        },
+        description="names of the rows that a create fills in for currency, unit, tax and price list",
+    )
+    default_statuses: dict[str, str] = Field(
+        default_factory=lambda: {
+            "Case.StatusId": "New",
+            "Invoice.PaymentStatusId": "Not invoiced",
+            "Order.StatusId": "Draft",
+            "Order.PaymentStatusId": "Planned",
+            "SupplyPaymentElement.StateId": "Not finished",
+        },
+        description="first states that a create fills in; a required one that isn't named is 500 without it",
+    )
+    registered_on: Literal["now", "refuse"] = Field(
+        default="now", description="a case without RegisteredOn: the time of its create, or 500"
+    )
+    line_amounts: Literal["client", "primary", "server"] = Field(
+        default="client",
+        description="amounts of a line: as sent, Primary* worked out by the rate of its document, or all worked out by the server",
+    )
+    rate_change: Literal["primary", "amounts"] = Field(
+        default="primary",
+        description="which amounts of the lines a changed currency or rate rewrites: Primary* from the others, or the others from them",
+    )
+    order_payments: Literal["installments", "invoices"] = Field(
+        default="installments", description="whose payments an order's PaymentAmount is the sum of"
+    )
 
     culture: str = Field(default="en-US", description="culture of the API user: language of lookup names")
     hidden_ids: dict[str, list[str]] = Field(

@@ -1,6 +1,7 @@
 """One organisation: its tables, rows, settings and clock, and the rows every new organisation is born with."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,10 @@ _PEOPLE = (
 )
 
 
+_INSIGHTS = re.compile("msdyn_(lead|opportunity)?(score|grade)|msdyn_predictivescore|msdyn_opportunitykpi|msdyn_similaropportunities")
+"""Columns that come with the insights solutions (dataverse.md 9, leads and opportunities)."""
+
+
 @dataclass
 class Organization:
     """What all operations work on; ``tables`` is replaced entry by entry when columns or keys are added."""
@@ -44,7 +49,6 @@ class Organization:
     database: Database
     switches: Switches[Settings]
     clock: Clock
-    tables: dict[str, Table] = field(default_factory=load_tables)
     visible_at: dict[tuple[str, str], float] = field(default_factory=dict)
     valid_tokens_from: float = 0.0
     outdated: dict[str, list[tuple[float, Table, bool]]] = field(default_factory=dict)
@@ -53,6 +57,33 @@ class Organization:
     """System jobs by id."""
     restores: list[tuple[float, int]] = field(default_factory=list)
     """When a backup was brought back, and the row version that it ends with."""
+    _tables: dict[str, Table] = field(default_factory=load_tables)
+    _insights: str = "on"
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """Return the tables by name, with the columns of the solutions that are installed at the moment."""
+        if self._insights != self.switches.current.insights:
+            self._insights = self.switches.current.insights
+            self._follow_insights()
+        return self._tables
+
+    @tables.setter
+    def tables(self, tables: dict[str, Table]) -> None:
+        self._tables, self._insights = tables, ""
+
+    def _follow_insights(self) -> None:
+        """Take the columns of the insights solutions away, or bring them back; the rows keep what stands in them."""
+        for name, shipped in load_tables().items():
+            coming = {key: column for key, column in shipped.columns.items() if _INSIGHTS.match(key)}
+            if not coming:
+                continue
+            table, wanted = self._tables[name], coming if self._insights == "on" else {}
+            others = {key: column for key, column in table.columns.items() if key not in coming}
+            self.outdate(table)
+            self._tables[name] = replace(table, columns={**others, **wanted})
+            for column in wanted.values():
+                self.database.add_column(table, column)
 
     def now(self) -> float:
         """Return the server's time in seconds since the epoch."""

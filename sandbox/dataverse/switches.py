@@ -14,7 +14,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     tracked_tables: frozenset[str] = frozenset(
-        {"account", "contact", "product", "opportunity", "quote", "salesorder", "invoice", "incident"}
+        {"account", "contact", "product", "pricelevel", "productpricelevel", "lead", "opportunity"}
+        | {"quote", "salesorder", "invoice", "incident"}
     )
     """Tables with change tracking enabled; others answer 0x80072491."""
     change_tracking_expiry_seconds: float = Field(default=7 * 86_400, gt=0)
@@ -31,6 +32,8 @@ class Settings(BaseModel):
     """Longest address in a part of a batch: the documentation of 2023 says 64 KB, that of 2021 half of it (dataverse.md 3)."""
     unversioned_tables: frozenset[str] = frozenset()
     """Tables without IsOptimisticConcurrencyEnabled: `If-Match` with a version is 0x8006088D there, and nothing is ever 304."""
+    insights: Literal["on", "off"] = "on"
+    """Whether the columns are there that come with the insights solutions: scores, grades and reasons of leads and opportunities."""
     duplicate_rules: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Table to the columns whose equality its published duplicate rule calls a duplicate; felt only by those who ask for it."""
     unauthorized_body: Literal["empty", "json"] = "empty"

@@ -99,7 +99,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Bound:
-    """What a scan over all bindings of a flow reads of each: ids, state, stamps, and the sides whose record is gone."""
+    """What a scan over all bindings of a flow reads of each: ids, state, stamps, the sides whose record is gone, the mark of its lines."""
 
     creatio_id: str | None
     dynamics_id: str | None
@@ -107,6 +107,8 @@ class Bound:
     creatio_stamp: Stamp | None = None
     dynamics_stamp: Stamp | None = None
     gone: tuple[Side, ...] = ()
+    lines: int = 0
+    """The mark (core.census) of the lines that the binding knows."""
 
     def id_on(self, side: Side) -> str | None:
         """Return the record's id on one side."""

@@ -6,15 +6,16 @@ uuid5 of flow and Creatio line: whoever writes the line again writes the same on
 """
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from shared.core.binding import Binding
+from shared.core.census import mark_of
 from shared.core.mapping import LineRow, Lines, ReferenceRow
 from shared.core.mapping import Mapping as FlowMapping
 from shared.core.merge import Action, FieldDecision
-from shared.core.plan import Desk, RecordPlan
+from shared.core.plan import Desk, RecordPlan, plan_record
 from shared.core.records import LinesOf, Row, Side, Value, is_empty
 
 LINE = "line/"
@@ -22,6 +23,7 @@ LINE = "line/"
 TOTALS = "totals"
 """The name under which a difference of totals is told."""
 _NAMESPACE = uuid.UUID("f0c9c1b2-6f43-5d3a-9a53-5a3e0f2f5b77")
+_GOING = (Action.WRITE, Action.NOTHING)
 _BLOCKING = (Action.PROBLEM, Action.PENDING, Action.CONFLICT)
 
 
@@ -49,11 +51,12 @@ def with_lines(mapping: FlowMapping, side: Side, row: Row) -> Row:
     if lines is None:
         return row
     columns = lines.columns(side)
-    found = {_name(mapping, side, key): _tuple(line, columns) for key, line in row.lines.items()}
+    found = {line_name(mapping, side, key): _tuple(line, columns) for key, line in row.lines.items()}
     return replace(row, values={**row.values, **found})
 
 
-def _name(mapping: FlowMapping, side: Side, key: str) -> str:
+def line_name(mapping: FlowMapping, side: Side, key: str) -> str:
+    """Return the name of a line by its id on a side."""
     return LINE + (line_id(mapping.flow, key) if side is Side.CREATIO else key)
 
 
@@ -97,8 +100,32 @@ def parted(columns: Mapping[str, Value], lines: Lines | None) -> tuple[dict[str,
     return header, written
 
 
+def plan_document(
+    desk: Desk,
+    binding: Binding,
+    rows: Mapping[Side, Row],
+    overwritten: Mapping[str, Value] | None = None,
+    leading: Mapping[str, Side] | None = None,
+    named: Collection[str] = (),
+) -> RecordPlan:
+    """Plan a record; of a document all or nothing is written.
+
+    What a server refused is not sent again by itself (law 13), but it goes along when the document is sent anyway: it was refused as a
+    whole, and the rest of it is half. Only the fields that the server has just `named` stay out.
+    """
+    plan = plan_record(desk, binding, rows, overwritten, leading)
+    if desk.line_keys:
+        sides = {one.to for one in plan.of(Action.WRITE)}
+        held = {one.row.key for one in plan.of(Action.HELD) if one.to in sides} - set(named)
+        if held:
+            fields = {key: state._replace(refused=None) if key in held else state for key, state in binding.fields.items()}
+            plan = plan_record(desk, replace(binding, fields=fields), rows, overwritten, leading)
+    return as_one(plan)
+
+
 def as_one(plan: RecordPlan) -> RecordPlan:
-    """Return a plan that writes nothing while one of the lines can't be written: no half document."""
+    """Return a plan that writes nothing while one of the lines can't be written: no half document; what closes a record comes last."""
+    plan = _closed_last(plan)
     if not plan.desk.line_keys:
         return plan
     stuck = any(isinstance(one.row, LineRow) and one.action in _BLOCKING for one in plan.decisions.values())
@@ -108,12 +135,33 @@ def as_one(plan: RecordPlan) -> RecordPlan:
     return replace(plan, decisions=decisions, repairs={})
 
 
+def _closed_last(plan: RecordPlan) -> RecordPlan:
+    """Return a plan that leaves a row for later which closes the record, and what goes with it, while something has to go before."""
+    waits = any(one.action is Action.PENDING and one.to is Side.DYNAMICS for one in plan.decisions.values())
+    stuck = {column for one in plan.decisions.values() if one.action not in _GOING for column in one.row.columns(Side.CREATIO)}
+    later = [
+        key
+        for key, one in plan.decisions.items()
+        if one.action is Action.WRITE
+        and one.to is Side.DYNAMICS
+        and ((waits and one.row.last) or (one.row.only_while is not None and one.row.only_while.column in stuck))
+    ]
+    if not later:
+        return plan
+    return replace(plan, decisions={**plan.decisions, **{key: FieldDecision(plan.decisions[key].row, Action.NOTHING) for key in later}})
+
+
 def strangers(mapping: FlowMapping, binding: Binding, rows: Mapping[Side, Row]) -> int:
     """Count the lines on the Dynamics side that no line in Creatio stands for and that no write of ours has made."""
     dynamics, creatio = rows.get(Side.DYNAMICS), rows.get(Side.CREATIO)
     if mapping.lines is None or dynamics is None or creatio is None:
         return 0
     return sum(1 for name in dynamics.values if name.startswith(LINE) and name not in creatio.values and name not in binding.fields)
+
+
+def mark_of_lines(binding: Binding) -> int:
+    """Return the mark of the lines that a binding knows."""
+    return mark_of(name for name in binding.fields if name.startswith(LINE))
 
 
 def pruned(binding: Binding, rows: Mapping[Side, Row]) -> Binding:
@@ -145,6 +193,8 @@ def differences(mapping: FlowMapping, rows: Mapping[Side, Row]) -> list[Differen
     """Compare the totals of a document whose two rows were just read; an absent amount is 0."""
     found = []
     for total in mapping.totals:
+        if total.of_lines and not rows[Side.CREATIO].lines:
+            continue
         creatio = sum((_amount(rows[Side.CREATIO], name) for name in total.creatio), Decimal(0))
         dynamics = _amount(rows[Side.DYNAMICS], total.dynamics)
         if abs(creatio - dynamics) > total.tolerance:

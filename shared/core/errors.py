@@ -148,6 +148,11 @@ _catalogue(
     "Set a new password in Creatio and in the setting CREATIO_PASSWORD, then start the flow again.",
 )
 _catalogue(
+    "dataverse.still_open",
+    "A record can't be closed in Dynamics 365, because something that belongs to it is open: child cases, or activities.",
+    "Resolve or cancel the child cases (or complete the activities) in Dynamics 365 first, then reprocess the record.",
+)
+_catalogue(
     "dataverse.tracking_off",
     "Change tracking is off for a table that a flow reads.",
     "Switch change tracking on for the table in Power Apps, then start the flow again.",
@@ -191,6 +196,11 @@ _catalogue(
     "mapping.required",
     "A field that the mapping calls required is empty.",
     "Fill the field in the source system; the record is then tried again by itself.",
+)
+_catalogue(
+    "mapping.not_same",
+    "Two Creatio columns that must be equal differ, such as the currencies of a price and of its price list: the value means nothing then.",
+    "Make the two named columns equal in Creatio. Where only one behind a lookup was changed, edit the record too or have it reprocessed.",
 )
 _catalogue(
     "mapping.reference_ended",

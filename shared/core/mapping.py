@@ -26,10 +26,22 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
+class OnlyWhile(_Strict):
+    """A row's value counts only while a Creatio column holds one of these values or labels."""
+
+    column: str
+    any_of: tuple[Plain, ...] = Field(min_length=1)
+
+
 class _Row(_Strict):
-    creatio: Columns | None = Field(default=None, description="Column of the Creatio object, OData name (`TypeId` for a lookup).")
+    creatio: Columns | None = Field(
+        default=None,
+        description="Column of the Creatio object, OData name (`TypeId` for a lookup); read only, behind one lookup: `Product/UnitId`.",
+    )
     way: Literal[">", "<", "="] = Field(description="`>` to Dynamics, `<` to Creatio, `=` both ways.")
-    dynamics: Columns | None = Field(default=None, description="Column of the Dynamics table, logical name.")
+    dynamics: Columns | None = Field(
+        default=None, description="Column of the Dynamics table, logical name; read only, behind one lookup: `parentaccountid/name`."
+    )
     required: bool = Field(default=False, description="An empty source is a rejection, never a write.")
     overlong: Literal["reject", "truncate"] = Field(default="reject", description="What to do with a text longer than its column.")
     owner: Literal["creatio", "dynamics", "ask"] | None = Field(
@@ -44,16 +56,42 @@ class _Row(_Strict):
     )
     needs: str | None = Field(default=None, description="A Creatio column; while it is empty the row reads as empty. Only with `>`.")
     unless: str | None = Field(default=None, description="A Creatio column; while it is filled the row reads as empty. Only with `>`.")
+    same: tuple[str, str] | None = Field(
+        default=None,
+        description="Two Creatio columns, or paths, that must be equal: else the row's value means nothing, and a person must act.",
+    )
+    only_while: OnlyWhile | None = Field(
+        default=None, description="A Creatio column and its values; while it holds another one the row reads as empty. Only with `>`."
+    )
+    instead: str | None = Field(
+        default=None,
+        description="A Dynamics column that is read in the place of the row's own while it is filled; it is never written. Not with `>`.",
+    )
+    last: bool = Field(
+        default=False,
+        description="Not written to Dynamics while a link of the record waits: it closes the record, and no link could follow.",
+    )
     note: str = Field(default="", description="Why the row is as it is. Changes nothing.")
 
     @cached_property
     def conditions(self) -> tuple[str, ...]:
         """Return the Creatio columns that decide whether the row's value counts."""
-        return tuple(column for column in (self.needs, self.unless) if column)
+        return tuple(column for column in (self.needs, self.unless, self.only_while.column if self.only_while else None) if column)
+
+    def agrees(self, get: Callable[[str], Any]) -> bool:
+        """Tell whether the two columns of `same` are equal in a Creatio record; `get` returns their normal values."""
+        return self.same is None or get(self.same[0]) == get(self.same[1])
+
+    def asks_of(self, side: Side) -> tuple[str, ...]:
+        """Return the columns of a side that the row reads beside its own."""
+        if side is Side.DYNAMICS:
+            return (self.instead,) if self.instead else ()
+        return (*self.conditions, *(self.same or ()))
 
     def counts(self, get: Callable[[str], Any]) -> bool:
         """Tell whether the row's value in Creatio counts, by a record's other columns; `get` returns their normal values."""
-        return (self.needs is None or get(self.needs) is not None) and (self.unless is None or get(self.unless) is None)
+        fits = self.only_while is None or get(self.only_while.column) in self.only_while.any_of
+        return fits and (self.needs is None or get(self.needs) is not None) and (self.unless is None or get(self.unless) is None)
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return the row's columns on one side, in order."""
@@ -99,6 +137,7 @@ class ChoiceRow(_Row):
         default="reject", description="A value without partner: reject the field, or keep what the other side has."
     )
     default: Plain | None = Field(default=None, description="What every value without partner becomes; one-way rows only.")
+    empty: Plain | None = Field(default=None, description="What an empty source becomes; one-way rows only.")
 
 
 class ReferenceRow(_Row):
@@ -178,6 +217,12 @@ class PhoneRow(_Row):
     rule: Literal["phone"]
 
 
+class PlainTextRow(_Row):
+    """Carry the text of a rich text: its tags and entities are taken away, its blocks become lines."""
+
+    rule: Literal["plain_text"]
+
+
 class LineRow(_Row):
     """One line of a document as a field of it: made for each line met, never written in a file."""
 
@@ -207,12 +252,13 @@ Row: TypeAlias = Annotated[
     | Annotated[MoneyRow, Tag("money")]
     | Annotated[IntegerRow, Tag("integer")]
     | Annotated[BooleanRow, Tag("boolean")]
-    | Annotated[PhoneRow, Tag("phone")],
+    | Annotated[PhoneRow, Tag("phone")]
+    | Annotated[PlainTextRow, Tag("plain_text")],
     Discriminator(rule_of),
 ]
 RULES = (
     "copy", "choice", "reference", "constant", "source_id", "join", "split_name",
-    "date", "datetime", "money", "integer", "boolean", "phone",
+    "date", "datetime", "money", "integer", "boolean", "phone", "plain_text",
 )  # fmt: skip
 
 
@@ -271,7 +317,7 @@ class Lines(_Strict):
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return the columns of the lines' rows on one side, each once."""
-        return tuple(dict.fromkeys(column for row in self.fields for column in (*row.columns(side), *_conditions(row, side))))
+        return tuple(dict.fromkeys(column for row in self.fields for column in (*row.columns(side), *row.asks_of(side))))
 
     def option_columns(self, side: Side) -> tuple[str, ...]:
         """Return the columns whose live options a row needs."""
@@ -284,6 +330,9 @@ class Total(_Strict):
     creatio: tuple[str, ...] = Field(min_length=1, description="Creatio columns that are added up; one with `-` before it is taken off.")
     dynamics: str
     tolerance: Decimal = Field(default=Decimal("0.01"), ge=0, description="How far rounding may part them.")
+    of_lines: bool = Field(
+        default=False, description="Compared only while the document has lines; without any, Creatio's amount is typed in."
+    )
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return the columns of a side."""
@@ -297,6 +346,10 @@ class Mapping(_Strict):
     flow: str = Field(pattern=r"^[a-z]+\.[a-z_]+$")
     title: str
     about: str
+    by_default: bool = Field(
+        default=True,
+        description="Runs where `FLOWS` names nothing; false for a flow that some would have to switch off, or doubled records.",
+    )
     creatio: CreatioEnd
     dynamics: DynamicsEnd
     create: Literal["both", "to_dynamics", "to_creatio", "none"]
@@ -337,7 +390,7 @@ class Mapping(_Strict):
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return every column the flow reads or writes on a side, each once."""
-        read = [column for row in self.fields for column in (*row.columns(side), *_conditions(row, side))]
+        read = [column for row in self.fields for column in (*row.columns(side), *row.asks_of(side))]
         ways = {Side.CREATIO: ">", Side.DYNAMICS: "<"}
         totals = [column for total in self.totals for column in total.columns(side)]
         return tuple(dict.fromkeys([*read, *(c.column for c in self.when if c.way == ways[side]), *totals]))
@@ -346,6 +399,8 @@ class Mapping(_Strict):
         """Return the columns whose live options a choice row or a condition needs."""
         ways = {Side.CREATIO: ">", Side.DYNAMICS: "<"}
         named = [row.columns(side)[0] for row in self.fields if _needs_options(row, side)]
+        if side is Side.CREATIO:
+            named += [row.only_while.column for row in self.fields if row.only_while is not None]
         return tuple(dict.fromkeys([*named, *(c.column for c in self.when if c.way == ways[side])]))
 
     def match_rows(self, key: Sequence[str]) -> list["AnyRow"]:
@@ -356,12 +411,8 @@ class Mapping(_Strict):
 
 AnyRow: TypeAlias = (
     CopyRow | ChoiceRow | ReferenceRow | ConstantRow | SourceIdRow | JoinRow | SplitNameRow
-    | DateRow | DatetimeRow | MoneyRow | IntegerRow | BooleanRow | PhoneRow | LineRow
+    | DateRow | DatetimeRow | MoneyRow | IntegerRow | BooleanRow | PhoneRow | PlainTextRow | LineRow
 )  # fmt: skip
-
-
-def _conditions(row: AnyRow, side: Side) -> tuple[str, ...]:
-    return row.conditions if side is Side.CREATIO else ()
 
 
 def _needs_options(row: AnyRow, side: Side) -> bool:
@@ -418,7 +469,7 @@ class MappingSet(BaseModel):
 
 
 _VALUE_MEMBERS = {"creatio", "dynamics", "rule", "values", "flow", "users", "value", "separator", "scale", "overlong"}
-_LATER_MEMBERS = {"needs", "unless", "default"}
+_LATER_MEMBERS = {"needs", "unless", "only_while", "instead", "default", "empty", "same"}
 """Members that came later: they stand in a row's hash only where they are given, so that older rows keep theirs."""
 
 

@@ -4,6 +4,7 @@ Every problem of every file is reported in one ConfigError, in words an analyst 
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as MappingOf
 from typing import Any
@@ -21,20 +22,24 @@ from shared.core.mapping import (
     Mapping,
     MappingSet,
     Pair,
+    PlainTextRow,
     ReferenceRow,
     SourceIdRow,
     SplitNameRow,
     ValueLists,
     rule_of,
 )
-from shared.core.records import Side
+from shared.core.records import Side, path_of
+
+_PATH = re.compile(r"[A-Za-z_]\w*/[A-Za-z_]\w*")
 
 
-def load(mappings: MappingOf[str, str], values: MappingOf[str, str], enabled: Sequence[str] = ()) -> MappingSet:
+def load(mappings: MappingOf[str, str], values: MappingOf[str, str], enabled: Sequence[str] | None = ()) -> MappingSet:
     """Read mapping files and value lists (file name to text); raises ConfigError with every problem of all of them.
 
-    `enabled` names the flows that run, all when it is empty. Rows that refer to a flow that does not run are left out, so that objects
-    can go live one after the other; when it is enabled later, the flow's hash changes and an `align` run sets the links.
+    `enabled` names the flows that run: all when it is empty, those that run by default when it is None. Rows that refer to a flow that
+    does not run are left out, so that objects can go live one after the other; when it is enabled later, the flow's hash changes and an
+    `align` run sets the links.
     """
     problems: list[str] = []
     lists = {name: _value_list(name, text, problems) for name, text in values.items()}
@@ -50,7 +55,8 @@ def load(mappings: MappingOf[str, str], values: MappingOf[str, str], enabled: Se
         problems.extend(f"{mapping.flow}: {problem}" for problem in _problems(mapping, flows, lists))
     problems.extend(_shared_columns(flows.values()))
     problems.extend(_wait_cycles(flows))
-    running = {name: flow for name, flow in flows.items() if not enabled or name in enabled}
+    named = tuple(name for name, flow in flows.items() if flow.by_default) if enabled is None else tuple(enabled or flows)
+    running = {name: flow for name, flow in flows.items() if name in named}
     problems.extend(_waits_for_nobody(running))
     if problems:
         raise ConfigError(problems)
@@ -129,6 +135,7 @@ def _problems(mapping: Mapping, flows: MappingOf[str, Mapping], lists: ValueList
         written = [column for row in mapping.fields if row.writes(side) for column in row.columns(side)]
         yield from (f"two rows write {side.value} {column!r}; one column, one row" for column in sorted(_doubles(written)))
     yield from _inactive_problems(mapping)
+    yield from _strayed_paths(mapping)
     if mapping.lines is not None:
         yield from _lines_problems(mapping, mapping.lines, flows, lists)
     yield from _when_problems(mapping)
@@ -155,6 +162,8 @@ def _lines_problems(mapping: Mapping, lines: Lines, flows: MappingOf[str, Mappin
         yield from (f"{place}: {problem}" for problem in _row_problems(row, mapping, flows, lists))
         if row.way != ">":
             yield f"{place}: way: got {row.way!r}, allowed '>'"
+        if row.same is not None:
+            yield f"{place}: same: allowed in the rows of `fields` only"
         if any(row.is_joined(side) for side in Side) or isinstance(row, (JoinRow, SplitNameRow, SourceIdRow)):
             yield f"{place}: rule {row.rule!r}: got a rule of several columns or ids, allowed rules of one column a side"
     written = [column for row in lines.fields for column in row.columns(Side.DYNAMICS)]
@@ -204,19 +213,73 @@ def _row_problems(row: AnyRow, mapping: Mapping, flows: MappingOf[str, Mapping],
             yield f"{side.value}: this column is missing"
     if row.way == "=" and (reason := _irreversible(row)):
         yield f"way: got '=', allowed '>' or '<': {reason}"
-    if row.conditions and row.way != ">":
-        yield f"needs, unless: got way {row.way!r}, allowed '>': they are conditions on the Creatio record"
-    if isinstance(row, ChoiceRow) and row.default is not None and row.way == "=":
-        yield "default: for one-way rows only: nobody could tell which value it came from"
+    yield from _condition_problems(row)
     if row.drift == "keep" and row.way == "=":
         yield "drift: `keep` is for one-way rows only"
+    yield from _path_problems(row)
     yield from _list_problems(row)
-    if isinstance(row, ChoiceRow) and row.values != "labels" and row.values not in lists:
-        yield f"values: got {row.values!r}, allowed labels, {', '.join(sorted(lists)) or 'a file in mappings/values'}"
     if isinstance(row, ChoiceRow):
-        yield from _double_values(row, lists)
+        yield from _choice_problems(row, lists)
     if isinstance(row, ReferenceRow):
         yield from _reference_problems(row, mapping, flows)
+
+
+def _condition_problems(row: AnyRow) -> Iterable[str]:
+    if row.conditions and row.way != ">":
+        yield f"needs, unless, only_while: got way {row.way!r}, allowed '>': they are conditions on the Creatio record"
+    if row.same is not None:
+        yield from _same_problems(row, row.same)
+    if row.instead and (row.way == ">" or row.is_joined(Side.DYNAMICS)):
+        yield "instead: allowed with '=' and '<' and one Dynamics column: it says what is read there"
+
+
+def _choice_problems(row: ChoiceRow, lists: ValueLists) -> Iterable[str]:
+    if row.default is not None and row.way == "=":
+        yield "default: for one-way rows only: nobody could tell which value it came from"
+    if row.empty is not None and row.way == "=":
+        yield "empty: for one-way rows only: nobody could tell whether the source is empty"
+    if row.values != "labels" and row.values not in lists:
+        yield f"values: got {row.values!r}, allowed labels, {', '.join(sorted(lists)) or 'a file in mappings/values'}"
+    yield from _double_values(row, lists)
+
+
+def _path_problems(row: AnyRow) -> Iterable[str]:
+    for side in Side:
+        for column in filter(path_of, row.columns(side)):
+            if _PATH.fullmatch(column) is None:
+                yield f"{side.value}: got the path {column!r}, allowed one lookup and one column behind it, as `Product/UnitId`"
+            elif row.source is not side:
+                yield f"{side.value}: got the path {column!r}, allowed a column of the record itself: only one-way rows begin with a path"
+
+
+def _same_problems(row: AnyRow, same: tuple[str, str]) -> Iterable[str]:
+    if row.way == "<":
+        yield "same: got way '<', allowed '>' or '=': it is about the Creatio record that a value comes from"
+    if same[0] == same[1]:
+        yield f"same: got {same[0]!r} twice, allowed two columns"
+    for column in filter(path_of, same):
+        if _PATH.fullmatch(column) is None:
+            yield f"same: got the path {column!r}, allowed one lookup and one column behind it, as `PriceList/UsrCurrencyId`"
+
+
+def _strayed_paths(mapping: Mapping) -> Iterable[str]:
+    """Yield paths where only columns of the record itself can stand."""
+    conditions = [column for row in (*mapping.fields, *(mapping.lines.fields if mapping.lines else ())) for column in row.conditions]
+    named = {
+        "needs, unless": conditions,
+        "when": [condition.column for condition in mapping.when],
+        "totals": [column for total in mapping.totals for side in Side for column in total.columns(side)],
+        "inactive": [column for side in Side for column in mapping.inactive_on(side)],
+    }
+    for place, columns in named.items():
+        yield from (f"{place}: got the path {column!r}, allowed a column of the record itself" for column in columns if path_of(column))
+    matched = [row for row in mapping.fields if any(row.creatio in key for key in mapping.match)]
+    for row in matched:
+        yield from (
+            f"match: {row.creatio}: got the path {column!r}, allowed a column of the Dynamics table itself"
+            for column in row.columns(Side.DYNAMICS)
+            if path_of(column)
+        )
 
 
 def _double_values(row: ChoiceRow, lists: ValueLists) -> Iterable[str]:
@@ -246,7 +309,7 @@ def _reference_problems(row: ReferenceRow, mapping: Mapping, flows: MappingOf[st
 
 
 def _irreversible(row: AnyRow) -> str:
-    if isinstance(row, (ConstantRow, SourceIdRow)):
+    if isinstance(row, (ConstantRow, SourceIdRow, PlainTextRow)):
         return f"the rule {row.rule!r} can't be reversed"
     if isinstance(row, JoinRow) and row.separator != "\n":
         return f"a join with the separator {row.separator!r} can't be taken apart again"

@@ -75,6 +75,7 @@ class FieldDecision(NamedTuple):
     counts: bool = False
     """True for a write that no person's edit is behind (law 14)."""
     code: str = ""
+    """Why nothing can be written; of a write, a remark on its value."""
     detail: str = ""
     waits_for: tuple[str, Side, str] | None = None
 
@@ -330,7 +331,8 @@ def _write(  # noqa: PLR0911 - reasons not to write read best one by one
     if converted.state is State.PENDING:
         waiting = _pending(question, state, to)
         return FieldDecision(row, Action.PENDING, None if waiting == question.state else waiting, to, waits_for=converted.waits_for)
-    if converted.state is State.KEPT:
+    stands_in = converted.code and (state is None or state.base(to) is None) and not is_empty(question.face(to).value)
+    if converted.state is State.KEPT or stands_in:  # who stands in for somebody unknown takes nothing from an owner nobody has compared yet
         return FieldDecision(row, Action.NOTHING, confirmed, to)
     if row.required and is_empty(converted.value):
         return FieldDecision(row, Action.PROBLEM, confirmed, to, code="mapping.required", detail=row.key)
@@ -339,7 +341,7 @@ def _write(  # noqa: PLR0911 - reasons not to write read best one by one
     counts = restores or source.changed_by_us
     if counts and question.leading is None and _recent_writes(state, question.at) >= MOST_WRITES:
         return FieldDecision(row, Action.CONFLICT, confirmed, code="merge.fights")
-    return FieldDecision(row, Action.WRITE, state, to, converted.value, restores, counts)
+    return FieldDecision(row, Action.WRITE, state, to, converted.value, restores, counts, converted.code)
 
 
 def _pending(question: Question, state: FieldState | None, to: Side) -> FieldState:

@@ -13,10 +13,13 @@ from typing import NamedTuple
 
 from shared.core.binding import Binding, BindingState, FieldState
 from shared.core.fingerprint import Keyring, RecordPrinter, framed_name
-from shared.core.mapping import AnyRow, Condition, LineRow, Mapping, MappingSet, ReferenceRow
+from shared.core.mapping import AnyRow, LineRow, Mapping, MappingSet, ReferenceRow
 from shared.core.merge import Action, Face, FieldDecision, Question, cleared, decide, intended, joined_hash, tally
-from shared.core.records import SIDES, Row, Side, Stamp, Value
+from shared.core.records import SIDES, Row, Side, Stamp, Value, is_empty
 from shared.core.rules import Context, Converted, conversion, line_conversion, same
+from shared.core.scope import unmet
+
+NOT_SAME = "mapping.not_same"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Desk:
     def rows(self) -> list[AnyRow]:
         """Return the rows that can be synced; those of a document's lines come last."""
         lines = [LineRow(creatio=key, way=">", dynamics=key) for key in self.line_keys]
-        return [*(row for row in self.mapping.fields if row.key not in self.dropped), *lines]
+        return [*(_named(row, self.context) for row in self.mapping.fields if row.key not in self.dropped), *lines]
 
     def columns(self, side: Side) -> list[str]:
         """Return the columns to read on a side: those of the mapping that the live system has."""
@@ -72,6 +75,11 @@ class Desk:
                 yield Lane(row, row.key, line_hash, Side.CREATIO.value, turn, None)
 
     @cached_property
+    def tested(self) -> list[AnyRow]:
+        """Return the rows whose value counts only where two columns of the Creatio record are equal."""
+        return [row for row in self.rows if row.same is not None]
+
+    @cached_property
     def links(self) -> "Desk":
         """Return a desk that knows only the rows that refer to records of flows."""
         others = (row.key for row in self.rows if not (isinstance(row, ReferenceRow) and row.flow is not None))
@@ -87,6 +95,15 @@ class Desk:
         """Return the row hashes by row key; a column that was away makes another one, so that what was known of it is verified."""
         hashes = self.mappings.row_hashes[self.mapping.flow]
         return {key: joined_hash(row_hash, self.away.get(key, "")) for key, row_hash in hashes.items()}
+
+
+def _named(row: AnyRow, context: Context) -> AnyRow:
+    """Return a row whose condition names stored values beside their labels: records hold the values."""
+    if row.only_while is None:
+        return row
+    labels = context.column(Side.CREATIO, row.only_while.column).options
+    stored = tuple(value for value, label in labels.items() if label in row.only_while.any_of)
+    return row.model_copy(update={"only_while": row.only_while.model_copy(update={"any_of": (*row.only_while.any_of, *stored)})})
 
 
 @dataclass(frozen=True)
@@ -159,6 +176,11 @@ class RecordPlan:
         written = {k: d.value for k, d in self.decisions.items() if d.action is Action.WRITE and d.to is side}
         return {**written, **self.repairs} if side is Side.CREATIO else written
 
+    @property
+    def remarks(self) -> dict[str, str]:
+        """Return what is to be said of the values that are written, by row key."""
+        return {decision.row.key: decision.code for decision in self.of(Action.WRITE) if decision.code}
+
     def of(self, action: Action) -> list[FieldDecision]:
         """Return the decisions of one kind."""
         return [decision for decision in self.decisions.values() if decision.action is action]
@@ -190,7 +212,7 @@ def columns_of(rows: Collection[AnyRow], fields: MappingOf[str, Value], side: Si
 
 def _is_plain(row: AnyRow, side: Side) -> bool:
     """Tell whether a row's value on a side is that of one column, whatever the others hold."""
-    return bool(row.columns(side)) and not row.is_joined(side) and not (row.conditions and side is Side.CREATIO)
+    return bool(row.columns(side)) and not row.is_joined(side) and not row.asks_of(side)
 
 
 def value_on(row: AnyRow, side: Side, record: Row | None) -> Value:
@@ -198,6 +220,8 @@ def value_on(row: AnyRow, side: Side, record: Row | None) -> Value:
     if record is None or (row.conditions and side is Side.CREATIO and not row.counts(record.values.get)):
         return None
     columns = row.columns(side)
+    if row.instead and side is Side.DYNAMICS and not is_empty(found := record.values.get(row.instead)):
+        return found
     if row.is_joined(side):
         return tuple(part for part in map(record.values.get, columns) if not isinstance(part, tuple))
     return record.values.get(columns[0]) if columns else None
@@ -254,6 +278,7 @@ def plan_record(
         leader = (leading.get(key) or leading.get("")) if leading else None
         questions[key] = question = _question(desk, printers, binding.fields.get(key), rows, pair, leader)
         decisions[key] = decide(question)
+    decisions |= {row.key: problem for row in desk.tested if (problem := disagreement(row, rows[Side.CREATIO]))}
     left = {side for side in SIDES if _has_left(desk, side.other, rows[side.other], decisions.values())}
     withheld = [key for key, one in decisions.items() if _is_withheld(one, left, desk.closed)]
     decisions |= {key: FieldDecision(decisions[key].row, Action.NOTHING) for key in withheld}
@@ -271,9 +296,16 @@ def _is_withheld(decision: FieldDecision, left: Collection[Side], closed: Collec
 
 def _has_left(desk: Desk, source: Side, row: Row, decisions: Collection[FieldDecision]) -> bool:
     """Tell whether a bound record takes no part in the direction away from `source`; one that finishes does so once more."""
-    unmet = [condition for condition in _unmet(desk.mapping, source, row, desk.context) if condition.then != "go_on"]
+    left = [condition for condition in unmet(desk.mapping, source, row, desk.context) if condition.then != "go_on"]
     told = {column for one in decisions if one.action is Action.WRITE and one.to is source.other for column in one.row.columns(source)}
-    return any(condition.then == "stop" or condition.column not in told for condition in unmet)
+    return any(condition.then == "stop" or condition.column not in told for condition in left)
+
+
+def disagreement(row: AnyRow, creatio: Row) -> FieldDecision | None:
+    """Return the problem of a row whose two columns differ in a Creatio record: nothing is written either way, and what is known stays."""
+    if row.same is None or row.agrees(creatio.values.get):
+        return None
+    return FieldDecision(row, Action.PROBLEM, to=Side.DYNAMICS, code=NOT_SAME, detail=" and ".join(row.same))
 
 
 def referred(
@@ -457,23 +489,3 @@ def refused(plan: RecordPlan, binding: Binding, side: Side, keys: Collection[str
         waits_on = side if state.pending else None
         fields[key] = cleared(state)._replace(refused=question.face(side.other).stored_print, sent_to=waits_on)
     return replace(binding, fields=fields)
-
-
-def in_scope(mapping: Mapping, source: Side, row: Row, context: Context) -> bool:
-    """Tell whether a record without a twin takes part in the direction that leads away from `source`."""
-    return not _unmet(mapping, source, row, context)
-
-
-def _unmet(mapping: Mapping, source: Side, row: Row, context: Context) -> list[Condition]:
-    """Return the conditions of a direction that a record does not meet."""
-    way = ">" if source is Side.CREATIO else "<"
-    unmet = []
-    for condition in mapping.when:
-        if condition.way != way:
-            continue
-        value = row.values.get(condition.column)
-        label = context.column(source, condition.column).options.get(str(value))
-        named = any(one in (value, label) for one in condition.any_of or condition.none_of)
-        if named != bool(condition.any_of):
-            unmet.append(condition)
-    return unmet

@@ -2,15 +2,15 @@
 
 from collections.abc import Collection
 from collections.abc import Mapping as MappingOf
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.core.binding import FieldState
 from shared.core.mapping import AnyRow, LineRow, ReferenceRow
 from shared.core.merge import Action, FieldDecision
-from shared.core.plan import Desk, Printers, columns_of
+from shared.core.plan import NOT_SAME, Desk, Printers, columns_of, disagreement
 from shared.core.records import Row, Side, Value, is_empty
-from shared.core.rules import State
+from shared.core.rules import Converted, State
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,18 @@ class CreatePlan:
     fields: MappingOf[str, FieldState]
     problems: tuple[FieldDecision, ...] = ()
     waits: tuple[FieldDecision, ...] = ()
+    remarks: MappingOf[str, str] = field(default_factory=dict)
+    """What is to be said of the values that are written, by row key."""
 
     @property
     def blocked(self) -> bool:
         """Tell whether the record can't be created: a required field, or a line, has a problem."""
-        return any(problem.row.required or isinstance(problem.row, LineRow) for problem in self.problems)
+        return any(problem.row.required or isinstance(problem.row, LineRow) for problem in self.told)
+
+    @property
+    def told(self) -> tuple[FieldDecision, ...]:
+        """Return the problems that a person hears of: what differs behind a lookup counts once the record waits for nobody."""
+        return tuple(problem for problem in self.problems if not (self.must_wait and problem.code == NOT_SAME))
 
     @property
     def must_wait(self) -> bool:
@@ -52,15 +59,20 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
     source_values = source_edge.values(row)
     source_prints = printers.of(source, key_id).print_all(source_edge.names, source_values)
     carried: list[tuple[int, Value]] = []
+    remarks: dict[str, str] = {}
     for number, lane in enumerate(desk.lanes):
         rule, turn = lane.row, lane.to(target)
         if turn is None:
             continue
+        if source is Side.CREATIO and (apart := disagreement(rule, row)) is not None:
+            problems.append(apart)
+            continue
         converted = turn(source_values[number], row.id)
+        problem = _problem(rule, target, converted)
         if rule.key in left_out:
             fields[rule.key] = FieldState(lane.row_hash, key_id, refused=source_prints[number])
-        elif converted.state is State.PROBLEM:
-            problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code=converted.code, detail=converted.detail))
+        elif problem is not None:
+            problems.append(problem)
         elif converted.state is State.PENDING:
             bases = {source: source_prints[number], target: printers.print(target, key_id, rule, None)}
             fields[rule.key] = FieldState(
@@ -69,8 +81,9 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
             waits.append(FieldDecision(rule, Action.PENDING, to=target, waits_for=converted.waits_for))
         elif converted.state is State.VALUE and not is_empty(converted.value):
             carried.append((number, converted.value))
-        elif converted.state is State.VALUE and rule.required:
-            problems.append(FieldDecision(rule, Action.PROBLEM, to=target, code="mapping.required", detail=rule.key))
+            remarks |= {rule.key: converted.code} if converted.code else {}
+    if waits and target is Side.DYNAMICS:  # what closes a record follows with the links that it waits for
+        carried = [(number, value) for number, value in carried if not desk.lanes[number].row.last]
     names = [target_edge.names[number] for number, _ in carried]
     target_prints = printers.of(target, key_id).print_all(names, [value for _, value in carried])
     for (number, value), sent in zip(carried, target_prints, strict=True):
@@ -88,4 +101,13 @@ def plan_create(desk: Desk, source: Side, row: Row, target_id: str, run: str, at
         )
     columns = columns_of(desk.rows, values, target)
     columns = {name: part for name, part in columns.items() if part is not None}
-    return CreatePlan(source, row, columns, fields, tuple(problems), tuple(waits))
+    return CreatePlan(source, row, columns, fields, tuple(problems), tuple(waits), remarks)
+
+
+def _problem(rule: AnyRow, target: Side, converted: Converted) -> FieldDecision | None:
+    """Return what a person must mend before a field can go; a required one may not be empty."""
+    if converted.state is State.PROBLEM:
+        return FieldDecision(rule, Action.PROBLEM, to=target, code=converted.code, detail=converted.detail)
+    if converted.state is State.VALUE and rule.required and is_empty(converted.value):
+        return FieldDecision(rule, Action.PROBLEM, to=target, code="mapping.required", detail=rule.key)
+    return None

@@ -147,6 +147,8 @@ class ChangePage:
     server_time: datetime | None = None
     problems: tuple[TandemError, ...] = ()
     """Rows that could not be understood; the others of the page stand in `changes`."""
+    worth_keeping: bool = False
+    """True when the position must be kept though nothing changed: it tells when something was looked at last."""
 
 
 class WriteKind(StrEnum):
@@ -162,7 +164,7 @@ class Write:
     """One write to one record: normalised values by column; `seen` is the row that the plan was made from.
 
     `lines` holds lines to write with it by their ids, values by column, None for one to delete. Record and lines are one unit: all of it
-    is written, or nothing.
+    is written, or nothing. `told` are columns that the result tells beside those written and seen: what a server makes of a new record.
     """
 
     kind: WriteKind
@@ -170,6 +172,7 @@ class Write:
     values: Mapping[str, Value]
     seen: Row | None = None
     lines: Mapping[str, Mapping[str, Value] | None] = field(default_factory=dict)
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,12 @@ class WriteResult:
     row: Row | None = None
     before: Row | None = None
     error: TandemError | None = None
+
+
+def path_of(name: str) -> tuple[str, str] | None:
+    """Return the lookup and the column behind it that a path such as `Product/UnitId` names, None for a column of the record itself."""
+    lookup, slash, column = name.partition("/")
+    return (lookup, column) if slash else None
 
 
 def is_guid(text: str) -> bool:

@@ -25,15 +25,18 @@ from shared.core.mapping import (
     DatetimeRow,
     IntegerRow,
     JoinRow,
+    LineRow,
     Lines,
     MoneyRow,
     Pair,
     PhoneRow,
     Plain,
+    PlainTextRow,
     ReferenceRow,
     SourceIdRow,
     SplitNameRow,
 )
+from shared.core.plain_text import plain_text
 from shared.core.records import Column, ColumnType, Entity, Scalar, Side, Value, is_empty
 
 _NO_DIGIT = re.compile(r"[^\w+]")
@@ -51,8 +54,15 @@ class State(StrEnum):
     PROBLEM = "problem"
 
 
+DEFAULT_OWNER = "owner.default"
+"""The remark on an owner that stands in for a user whom the target does not know."""
+
+
 class Converted(NamedTuple):
-    """A value in the target's terms, or why there is none. `waits_for` is (flow, side, id) of a record that is not bound yet."""
+    """A value in the target's terms, or why there is none. `waits_for` is (flow, side, id) of a record that is not bound yet.
+
+    With a value, `code` is a remark on it ("" for none): it is told beside the outcome.
+    """
 
     state: State
     value: Value = None
@@ -70,6 +80,8 @@ class Context:
     references: MappingOf[tuple[str, Side, str], str] = field(default_factory=dict)
     users: MappingOf[Side, MappingOf[str, str]] = field(default_factory=dict)
     """Owner id to e-mail, by side."""
+    default_owner: str = ""
+    """E-mail, in lower case, of the user who stands in for one whom the target does not know; "" for nobody."""
 
     def column(self, side: Side, name: str) -> Column:
         """Return the live column; a text column of unknown length when metadata does not have it."""
@@ -168,7 +180,14 @@ def same(row: AnyRow, left: Value, right: Value) -> bool:
     """Tell whether two values of one side are equal for a row; phone numbers compare by their digits."""
     if isinstance(row, PhoneRow) and isinstance(left, str) and isinstance(right, str):
         return _digits(left) == _digits(right)
+    if isinstance(row, LineRow) and isinstance(left, tuple) and isinstance(right, tuple):
+        return len(left) == len(right) and all(_told(part) == _told(other) for part, other in zip(left, right, strict=True))
     return left == right
+
+
+def _told(part: Scalar) -> Scalar:
+    """Return what a part of a line says: a column that its row leaves out is stored as no where it holds yes or no."""
+    return None if part is False else part
 
 
 def match_text(value: Value) -> str:
@@ -237,9 +256,9 @@ def _wrong_type(row: AnyRow, source: Side, value: Value, context: Context) -> Co
 
 def _choice(row: AnyRow, source: Side, value: Value, _record_id: str, context: Context) -> Converted:
     assert isinstance(row, ChoiceRow)  # noqa: S101 - the table below pairs row and rule
-    if value is None:
-        return _value(None)
     here, there = context.column(source, row.columns(source)[0]), context.column(source.other, row.columns(source.other)[0])
+    if value is None:
+        return _if_empty(row, there)
     names = _names_of(here, value)
     if row.values == "labels":
         wanted: list[Plain] = [name for name in names if isinstance(name, str)]
@@ -255,6 +274,13 @@ def _choice(row: AnyRow, source: Side, value: Value, _record_id: str, context: C
     if row.otherwise == "keep":
         return Converted(State.KEPT)
     return _problem("mapping.value_unknown", f"{here.name} has a value without partner for {there.name} in the list {row.values!r}")
+
+
+def _if_empty(row: ChoiceRow, there: Column) -> Converted:
+    if row.empty is None:
+        return _value(None)
+    found = _stored(there, row.empty)
+    return _value(found) if found is not None else _problem("mapping.value_unknown", f"{there.name} has no {row.empty!r} to choose from")
 
 
 def _end(pair: Pair, side: Side) -> Plain:
@@ -312,13 +338,20 @@ def _reference(row: AnyRow, source: Side, value: Value, _record_id: str, context
 
 
 def _user(row: ReferenceRow, source: Side, user: str, context: Context) -> Converted:
-    email = context.users.get(source, {}).get(user, "")
-    found = next((other for other, mail in context.users.get(source.other, {}).items() if email and mail == email), None)
+    there = context.users.get(source.other, {})
+    found = _by_email(there, context.users.get(source, {}).get(user, ""))
     if found is not None:
         return _value(found)
+    stands_in = _by_email(there, context.default_owner)
+    if stands_in is not None:
+        return Converted(State.VALUE, stands_in, DEFAULT_OWNER)
     if row.otherwise == "keep":
         return Converted(State.KEPT)
     return _problem("mapping.value_unknown", f"{row.columns(source)[0]} names a user whose e-mail no user of the other side has")
+
+
+def _by_email(users: MappingOf[str, str], email: str) -> str | None:
+    return next((user for user, mail in users.items() if mail == email), None) if email else None
 
 
 def _constant(row: AnyRow, source: Side, _given: Value, _record_id: str, context: Context) -> Converted:
@@ -421,6 +454,12 @@ def _phone(row: AnyRow, source: Side, value: Value, record_id: str, context: Con
     return _copy(row, source, value, record_id, context)
 
 
+def _plain_text(row: AnyRow, source: Side, value: Value, record_id: str, context: Context) -> Converted:
+    if isinstance(value, str):
+        return _value(plain_text(value) or None)
+    return _copy(row, source, value, record_id, context)
+
+
 def _digits(text: str) -> str:
     return _NO_DIGIT.sub("", text)
 
@@ -440,4 +479,5 @@ _RULES: MappingOf[type[Any], _Rule] = {
     IntegerRow: _integer,
     BooleanRow: _boolean,
     PhoneRow: _phone,
+    PlainTextRow: _plain_text,
 }

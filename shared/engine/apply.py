@@ -79,6 +79,8 @@ class Apply:
             assert job.plan is not None  # noqa: S101 - the caller chose jobs with a plan
             binding, _ = recorded(job.plan, {}, work.batch.run, now)
             binding = replace(binding, note=note_of(job, work.mapping))
+            if job.plan.desk.line_keys:
+                binding = pruned(binding, job.plan.rows)
             if binding == job.plan.binding and binding.etag is not None:
                 self._end(job, Outcome.UNCHANGED)
             else:
@@ -160,6 +162,7 @@ class Apply:
             job.first_outcome = job.first_outcome or self._written_outcome(plan)
         else:
             job.rows.update(written)
+            job.remarks.update(plan.remarks if written else {})
             self._end(job, self._written_outcome(plan) if written else Outcome.REJECTED)
         return binding
 

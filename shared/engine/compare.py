@@ -1,15 +1,17 @@
 """Compare: one complete read of a side against the ledger (law 11).
 
 It finds what the feed of changes can't tell or has missed: rows whose stamp is not the one seen last (long transactions, rows that went
-back to an earlier state), rows without a binding, and bound records that are not shown any more. Only records that two complete reads
-in a row did not show, with the right to see all, and of which the system says one by one that they do not exist, are deleted (law 10).
+back to an earlier state), rows without a binding, documents whose lines are not those that their binding knows, and bound records that
+are not shown any more. Only records that two complete reads in a row did not show, with the right to see all, and of which the system
+says one by one that they do not exist, are deleted (law 10).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.core.binding import BindingState
-from shared.core.census import Digests, sighting
+from shared.core.census import Digests, LineMarks, sighting
+from shared.core.document import line_name, lines_of
 from shared.core.errors import Denied, Stale, TandemError
 from shared.core.mapping import Mapping
 from shared.core.records import Change, Side
@@ -54,7 +56,8 @@ class Compare:
             await check_environments(services, mapping, state)
             known = await self._known(mapping, side)
             shown, found = await self._walk(mapping, side, message.run, known)
-            absent = await self._absent(mapping, side, known, shown)
+            marks = await self._marks(mapping, side)
+            absent, torn = await self._apart(mapping, side, known, shown, marks)
             before = state.censuses.get((mapping.flow, side))
             gone = await self._confirmed(mapping, side, absent, before)
             left = self._to_look_for(absent, gone, before)
@@ -67,11 +70,12 @@ class Compare:
             await self._keep(mapping, side, None)
             return
         await send_batches(services, self._batches(mapping, side, message.run, [Change(i, None, deleted=True) for i in gone], held=False))
-        if found:
+        await send_batches(services, self._batches(mapping, side, message.run, [Change(i, None) for i in torn], held=True))
+        if found or torn:
             gate = PollMessage(v=MESSAGE_VERSION, flow=mapping.flow, side=side, run=message.run, task=Task.GATE)
             await services.queues.send("polls", gate)
         await self._keep(mapping, side, left)
-        facts = {"shown": len(shown), "found": found, "absent": len(absent), "deleted": len(gone)}
+        facts = {"shown": len(shown), "found": found, "absent": len(absent), "deleted": len(gone), "lines_apart": len(torn)}
         services.events("side_compared", flow=mapping.flow, side=side.value, **{name: float(number) for name, number in facts.items()})
 
     async def _known(self, mapping: Mapping, side: Side) -> _Known:
@@ -104,15 +108,40 @@ class Compare:
         shown.close()
         return shown, found
 
-    async def _absent(self, mapping: Mapping, side: Side, known: _Known, shown: Digests) -> list[str]:
-        """Return records with a binding that the read did not show; those bound only since it began are not among them."""
+    async def _marks(self, mapping: Mapping, side: Side) -> LineMarks | None:
+        """Read which lines the documents of a side have; None for a flow without lines.
+
+        Of a line that was deleted no feed tells where its document stays as it is, as an invoice of Creatio does.
+        """
+        lines = lines_of(mapping, side)
+        if lines is None:
+            return None
+        marks = LineMarks()
+        async for page in self._services.system(mapping, side).all_lines(lines):
+            for document, line in page:
+                marks.add(document, line_name(mapping, side, line))
+        return marks
+
+    async def _apart(
+        self, mapping: Mapping, side: Side, known: _Known, shown: Digests, marks: LineMarks | None
+    ) -> tuple[list[str], list[str]]:
+        """Return records with a binding that the read did not show, and documents that have other lines than their binding knows.
+
+        Those bound only since the read began are not among the first; one that was synced meanwhile may be among the others, and is
+        found unchanged.
+        """
         absent: list[str] = []
+        torn: list[str] = []
         async for one in scan(self._services, mapping.flow):
             record_id = one.id_on(side)
             looked_for = one.state in (BindingState.BOUND, BindingState.ENDED) and side not in one.gone
-            if record_id and looked_for and record_id in known.ids and record_id not in shown:
+            if not record_id or not looked_for or record_id not in known.ids:
+                continue
+            if record_id not in shown:
                 absent.append(record_id)
-        return absent
+            elif marks is not None and one.state is BindingState.BOUND and marks.of(record_id) != one.lines:
+                torn.append(record_id)
+        return absent, torn
 
     def _to_look_for(self, absent: Sequence[str], gone: Sequence[str], before: Census | None) -> list[str]:
         """Return the absent records that the next compare looks for: first those not looked for yet, so that none is left out for ever."""

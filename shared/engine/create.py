@@ -13,7 +13,7 @@ from shared.core.document import desk_of, lines_of, parted, with_lines
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.plan import Desk
 from shared.core.plan_create import CreatePlan, plan_create
-from shared.core.records import Row, Write, WriteKind, WriteResult
+from shared.core.records import Row, Side, Write, WriteKind, WriteResult
 from shared.core.work import Outcome, RunKind, Waiting
 from shared.engine.jobs import BatchWork, Job
 from shared.engine.services import Services
@@ -45,14 +45,15 @@ class Create:
             return
         target = work.side.other
         system, entity = self._services.system(desk.mapping, target), desk.mapping.entity(target)
-        writes = [self._write(desk, self._target(job), plans[job.id]) for job in ready]
+        writes = [self._write(desk, self._target(job), plans[job.id], target) for job in ready]
         bulk = work.batch.kind is RunKind.BULK
         results = await system.write(entity, writes, bulk=bulk, lines=lines_of(desk.mapping, target))
         await self._settle(work, desk, list(zip(ready, results, strict=True)), plans)
 
-    def _write(self, desk: Desk, record_id: str, plan: CreatePlan) -> Write:
+    def _write(self, desk: Desk, record_id: str, plan: CreatePlan, target: Side) -> Write:
+        """Return the create; its result tells every column, for what a server fills by itself is no echo of ours."""
         header, lines = parted(plan.columns, desk.mapping.lines)
-        return Write(WriteKind.CREATE, record_id, header, lines=lines)
+        return Write(WriteKind.CREATE, record_id, header, lines=lines, told=tuple(desk.columns(target)))
 
     def _target(self, job: Job) -> str:
         assert job.binding is not None  # noqa: S101 - the intent was saved
@@ -65,13 +66,14 @@ class Create:
         own = desk_of(desk, job.binding, job.rows)
         plan = plan_create(own, work.side, job.rows[work.side], new_id, work.batch.run, now, job.left_out)
         system = desk.mapping.system(work.side)
-        for problem in plan.problems:
+        for problem in plan.told:
             job.errors[problem.row.key] = Rejected(
                 problem.code, problem.detail, system=system, entity=desk.mapping.entity(work.side), record_id=job.id, field=problem.row.key
             )
         if plan.blocked:
             job.end(Outcome.REJECTED)
             return None
+        job.remarks = dict(plan.remarks)
         job.waiting.extend(
             Waiting(*wait.waits_for, desk.mapping.flow, work.side, job.id, wait.row.key, now) for wait in plan.waits if wait.waits_for
         )

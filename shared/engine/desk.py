@@ -63,12 +63,12 @@ async def open_desk(
     absent: dict[str, TandemError] = {}
     for row in mapping.fields:
         for side in Side:
-            missing = [column for column in row.columns(side) if column in entities[side].missing]
+            missing = [column for column in (*row.columns(side), *row.asks_of(side)) if column in entities[side].missing]
             if missing:
                 system = mapping.system(side)
                 error = Rejected(f"{system}.unknown_column", missing[0], system=system, entity=mapping.entity(side), field=row.key)
                 (absent if row.optional else errors)[row.key] = error
-    context = Context(entities, services.mappings.values, {}, users)
+    context = Context(entities, services.mappings.values, {}, users, services.limits.default_owner)
     line_context = replace(context, entities=await _describe_lines(services, mapping, mapping.lines)) if mapping.lines else None
     closed = {Side.DYNAMICS: not settings.to_dynamics, Side.CREATIO: not settings.to_creatio}
     shut = frozenset(side for side in Side if closed[side])

@@ -41,7 +41,7 @@ class Gate:
             return  # `watch` asks for it again when the flow runs
         mapping = services.mapping(message.flow)
         held = await held_batches(services, message.flow, message.side)
-        bound = await self._counted.too_few_for(message.flow, sum(len(batch.items) for batch in held))
+        bound = await self._counted.too_few_for(message.flow, len(_records(held)))
         if bound is not None:
             held = [await self._without_echoes(batch) for batch in held]
             try:
@@ -83,20 +83,25 @@ class Gate:
         self, mapping: Mapping, settings: FlowSettings, state: PollState, held: Sequence[Batch], most: int
     ) -> tuple[int, bool]:
         """Return how many bound records really changed, counted until it is clear that there are too many, and whether any went back."""
-        if sum(len(batch.items) for batch in held) <= most:
+        if len(_records(held)) <= most:
             return 0, False
         desk, _ = await open_desk(self._services, mapping, settings, state.pins)
-        changed, back = 0, 0
+        changed, back = set[str](), 0
         for batch in held:
             work = BatchWork.start(batch, mapping)
             jobs = [job for job in await self._rehearse.plan(work, desk) if has_changed(job)]
-            changed += len(jobs)
+            changed.update(job.id for job in jobs)
             for job in jobs:
                 row, seen = job.rows.get(batch.side), job.binding.stamp_on(batch.side) if job.binding else None
                 back += row is not None and seen is not None and row.stamp.time < seen.time
-            if changed > most:
+            if len(changed) > most:
                 break
-        return changed, back > 0
+        return len(changed), back > 0
+
+
+def _records(batches: Sequence[Batch]) -> set[str]:
+    """Return the records of batches, each once: a document is told of by its own change and by those of its lines."""
+    return {item.id for batch in batches for item in batch.items}
 
 
 def _is_echo(seen: Seen | None, stamp: Stamp | None) -> bool:

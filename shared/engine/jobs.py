@@ -47,6 +47,8 @@ class Job:
     conflicts: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     """Conflicts of this attempt by row key: the reason and the ids of candidates."""
     waiting: list[Waiting] = field(default_factory=list)
+    remarks: dict[str, str] = field(default_factory=dict)
+    """What is to be said of values that were written, by row key."""
     reserved: tuple[str, ...] = ()
     """Reservations held until the record has its binding (law 7)."""
     reserved_by: str = ""
@@ -98,6 +100,12 @@ class Job:
         """Tell whether a person, or a rebase, lets a record of which the other side has none any more be created again."""
         there = self.binding is not None and self.binding.state is BindingState.REFUSED
         return self.open and there and self.pair is not None and all(self.pair)
+
+    @property
+    def has_open_ends(self) -> bool:
+        """Tell whether some of the record's fields are not in step, whatever became of the others."""
+        held = self.plan is not None and bool(self.plan.of(Action.HELD))
+        return held or bool(self.errors or self.conflicts or self.waiting)
 
     @property
     def open(self) -> bool:
@@ -191,7 +199,13 @@ def counts_of(jobs: Iterable[Job], before: dict[str, int]) -> dict[str, int]:
     for job in jobs:
         if job.outcome is not None:
             counts[job.outcome.value] = counts.get(job.outcome.value, 0) + 1
+            if job.remarks:
+                counts[BY_DEFAULT_OWNER] = counts.get(BY_DEFAULT_OWNER, 0) + 1
     return counts
+
+
+BY_DEFAULT_OWNER: Final = "by_default_owner"
+"""Counts, beside the outcomes, the records that were given the default owner."""
 
 
 def note_of(job: Job, mapping: Mapping) -> str:

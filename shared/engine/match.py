@@ -13,8 +13,9 @@ from shared.core.document import lacks_lines
 from shared.core.errors import NotReady, Rejected
 from shared.core.fingerprint import key_hash
 from shared.core.match import MOST_HITS, Judgement, MatchKey, Verdict, hits, judge, keys_of, partings
-from shared.core.plan import Desk, in_scope
+from shared.core.plan import Desk
 from shared.core.records import Row, Side
+from shared.core.scope import in_scope
 from shared.core.work import Outcome, RunKind
 from shared.engine.jobs import REOPEN, BatchWork, Job, holder, reserved_of
 from shared.engine.ports import System
@@ -76,7 +77,7 @@ class Match:
         if work.side.other in desk.closed or not scope:
             job.end(Outcome.OUT_OF_SCOPE)
             return False
-        if job.binding is not None and job.binding.stamp_on(work.side) == row.stamp and work.batch.kind is not RunKind.REPLAY:
+        if job.binding is not None and _is_as_refused(work, job, row):
             # Refused, or a conflict, as it is: an edit or a person brings it back (law 13). What is open stays noted.
             job.keeps_note = True
             job.end(Outcome.CONFLICT if "c " in job.binding.note else Outcome.REJECTED)
@@ -211,3 +212,13 @@ class Match:
         job.rows[work.side.other] = twin
         job.first_outcome = Outcome.BOUND
         job.newly_bound = True
+
+
+def _is_as_refused(work: BatchWork, job: Job, row: Row) -> bool:
+    """Tell whether a record that could not be created is as it was then.
+
+    A line may change without its document: the feed of lines names documents without a stamp.
+    """
+    if work.batch.kind is RunKind.REPLAY or (work.mapping.lines is not None and job.item.stamp is None):
+        return False
+    return job.binding is not None and job.binding.stamp_on(work.side) == row.stamp

@@ -188,7 +188,7 @@ class Poll:
 
     def _worth_saving(self, page: ChangePage, mark: Watermark | None, read: str) -> bool:
         """Tell whether the position must be saved: a quiet poll writes nothing (design 10)."""
-        if mark is None or page.changes or mark.columns != read or page.complete != mark.complete:
+        if mark is None or page.changes or page.worth_keeping or mark.columns != read or page.complete != mark.complete:
             return True
         worn = mark.saved_at < self._services.clock() - _REFRESH_AFTER
         return page.position != mark.position and (worn or bool(page.problems))
@@ -196,7 +196,7 @@ class Poll:
     async def _must_hold(self, mapping: Mapping, page: ChangePage) -> bool:
         """Tell whether the batches of a chain are held: there are, or may be, too many changes to sync any before all are counted."""
         if page.complete:
-            return await self.counted.too_few_for(mapping.flow, len(page.changes)) is not None
+            return await self.counted.too_few_for(mapping.flow, len({change.id for change in page.changes})) is not None
         return await has_bound(self._services, mapping.flow)
 
     async def _enqueue(self, mapping: Mapping, side: Side, run: str, page: ChangePage, *, held: bool) -> None:

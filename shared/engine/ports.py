@@ -72,6 +72,12 @@ class System(Protocol):
         Raises Stale `dataverse.delta_expired` when the position is worth nothing any more.
         """
 
+    def all_lines(self, lines: LinesOf) -> AsyncIterator[Sequence[tuple[str, str]]]:
+        """Yield pages of all lines that documents of an entity have: the document's id and the line's, each line once.
+
+        Of one that changes or goes meanwhile it may tell twice, or nothing: whoever asks looks at the document itself.
+        """
+
     def ranges(
         self, entity: str, by: RangeBy, since: datetime | None, until: datetime | None, size: int, after: datetime | None = None
     ) -> AsyncGenerator[KeyRange, None]:

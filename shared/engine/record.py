@@ -43,6 +43,7 @@ class Record:
     async def finish(self, work: BatchWork) -> None:
         """Keep everything that came out of a batch, then close its row or send what is left of it again."""
         jobs = list(work.jobs.values())
+        self._remark(work, jobs)
         for job in jobs:
             if job.later is not None and job.item.attempts >= _MOST_ATTEMPTS and job.reason and not _is_outage(job.reason):
                 job.later = None
@@ -64,6 +65,14 @@ class Record:
         await self._wake(work, [job for job in jobs if job.newly_bound and job.binding])
         await self._release(jobs)
         await self._close(work, jobs)
+
+    def _remark(self, work: BatchWork, jobs: Sequence[Job]) -> None:
+        """Tell of each record that was written with a value that stands in for another one."""
+        for job in jobs:
+            if job.outcome not in (Outcome.CREATED, Outcome.UPDATED, Outcome.RESTORED):
+                job.remarks = {}
+            for key, code in job.remarks.items():
+                self._services.events("stood_in", flow=work.mapping.flow, side=work.side.value, record=job.id, field=key, code=code)
 
     async def postpone(self, batch: Batch, seconds: float, error: TandemError) -> None:
         """Send a whole batch again later; a throttled account is paused for every instance."""

@@ -3,9 +3,9 @@
 from collections import Counter
 from functools import partial
 
-from shared.core.document import as_one, desk_of, referred_by_lines
+from shared.core.document import desk_of, plan_document, referred_by_lines
 from shared.core.merge import Action
-from shared.core.plan import Desk, RecordPlan, plan_record, referred
+from shared.core.plan import Desk, RecordPlan, referred
 from shared.core.records import Side
 from shared.core.work import Outcome
 from shared.engine.desk import with_references
@@ -36,7 +36,7 @@ class Rehearse:
         binding = job.binding
         assert binding is not None  # noqa: S101 - both rows are there, so there is a binding
         own = desk_of(desk, binding, job.rows)
-        job.plan = job.guarded(lambda: as_one(plan_record(own, binding, job.rows, leading=leading_of(work, job))))
+        job.plan = job.guarded(lambda: plan_document(own, binding, job.rows, leading=leading_of(work, job)))
 
     async def count(self, work: BatchWork, desk: Desk) -> dict[str, int]:
         """Return what a run over the batch would do, in numbers by what it is, those of fields by side."""

@@ -23,7 +23,7 @@ class Events(Protocol):
 
 @dataclass(frozen=True)
 class Limits:
-    """The numbers an operator may set."""
+    """The numbers, and the one name, that an operator may set."""
 
     poll_slice: timedelta = timedelta(seconds=45)
     default_interval_ms: int = 600_000
@@ -40,6 +40,8 @@ class Limits:
     """A record that waits longer for another one needs a person (law 9)."""
     resend_after: timedelta = timedelta(minutes=15)
     """An open batch without progress for so long is sent again: longer than a message can be invisible (azure.md 2.3)."""
+    default_owner: str = ""
+    """E-mail of the user who owns what belongs to somebody unknown on the other side; "" for nobody."""
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import replace
 
 from shared.core.binding import BindingState
-from shared.core.document import TOTALS, as_one, desk_of, differences, referred_by_lines, strangers
+from shared.core.document import TOTALS, desk_of, differences, lines_of, plan_document, referred_by_lines, strangers
 from shared.core.errors import Denied, NotReady, Rejected, Stale, TandemError, Transient
 from shared.core.merge import Action
-from shared.core.plan import Desk, plan_record, referred, value_on
+from shared.core.plan import Desk, referred, value_on
 from shared.core.records import Row, Side, Value
 from shared.core.rules import same
 from shared.core.schedule import rests
@@ -191,25 +191,35 @@ class Sync:
     async def _compare_totals(self, desk: Desk, jobs: list[Job]) -> None:
         """Reject documents that both sides have in step and sum up differently: the figures are told, and a person looks.
 
-        Lines are read after their header: where that has changed since, somebody was at work, and the feed brings the document again.
+        Where a field or line is refused, waits or is asked about, that is what there is to mend.
+
+        Lines are read after their header: where either has changed since, somebody is at work, and the feed brings the document again.
         """
         done = (Outcome.CREATED, Outcome.UPDATED, Outcome.RESTORED, Outcome.UNCHANGED)
-        settled = [(job, {**job.rows, **job.after}) for job in jobs if job.outcome in done and len(job.rows) == len(Side)]
+        whole = [job for job in jobs if job.outcome in done and len(job.rows) == len(Side) and not job.has_open_ends]
+        settled = [(job, {**job.rows, **job.after}) for job in whole]
         apart = [(job, rows, found) for job, rows in settled if (found := differences(desk.mapping, rows))]
         if not apart:
             return
         creatio = self._services.system(desk.mapping, Side.CREATIO)
         ids = [rows[Side.CREATIO].id for _, rows, _ in apart]
-        fresh = await creatio.read(desk.mapping.entity(Side.CREATIO), ids, desk.columns(Side.CREATIO))
-        system, entity = desk.mapping.system(Side.DYNAMICS), desk.mapping.entity(Side.DYNAMICS)
+        entity, columns = desk.mapping.entity(Side.CREATIO), desk.columns(Side.CREATIO)
+        fresh = await creatio.read(entity, ids, columns, lines=lines_of(desk.mapping, Side.CREATIO))
+        system, table = desk.mapping.system(Side.DYNAMICS), desk.mapping.entity(Side.DYNAMICS)
         for job, rows, found in apart:
             now = fresh.get(rows[Side.CREATIO].id)
-            if not isinstance(now, Row) or now.stamp != rows[Side.CREATIO].stamp:
+            if not isinstance(now, Row) or not self._rests(desk, now, rows[Side.CREATIO]):
                 continue
             record_id = rows[Side.DYNAMICS].id
             said = "; ".join(map(str, found))
-            job.errors[TOTALS] = Rejected("document.totals_differ", said, system=system, entity=entity, record_id=record_id, field=TOTALS)
+            job.errors[TOTALS] = Rejected("document.totals_differ", said, system=system, entity=table, record_id=record_id, field=TOTALS)
             job.outcome = Outcome.REJECTED
+
+    def _rests(self, desk: Desk, now: Row, read: Row) -> bool:
+        """Tell whether a document in Creatio is as it was read, lines and amounts included: some servers sum up without a new stamp."""
+        amounts = [column for total in desk.mapping.totals for column in total.columns(Side.CREATIO)]
+        same_amounts = all(now.values.get(column) == read.values.get(column) for column in amounts)
+        return now.stamp == read.stamp and same_amounts and now.lines == read.lines
 
     def _plan(self, work: BatchWork, desk: Desk, job: Job) -> None:
         """Plan one record; a fault of our own on one record must not stop the others (law 13)."""
@@ -219,7 +229,8 @@ class Sync:
         if number := strangers(desk.mapping, binding, job.rows):
             job.fail(self._strangers(desk, job, number), Outcome.REJECTED)
             return
-        job.plan = job.guarded(lambda: as_one(plan_record(own, binding, job.rows, self._covered(desk, job), leading_of(work, job))))
+        covered, leading = self._covered(desk, job), leading_of(work, job)
+        job.plan = job.guarded(lambda: plan_document(own, binding, job.rows, covered, leading, job.errors.keys()))
         if job.plan is not None:
             self._note_decisions(work, desk, job)
 

@@ -20,6 +20,7 @@ from shared.core.work import (
     BatchState,
     FlowSettings,
     Load,
+    Outcome,
     Pin,
     PollMessage,
     PollState,
@@ -181,7 +182,7 @@ def _progress(batches: Sequence[Batch], *, all_known: bool) -> dict[str, Any]:
     closed = [batch for batch in batches if batch.state is BatchState.CLOSED]
     counts = total(batches)
     ranges = [batch.part.rows for batch in batches if batch.part is not None]
-    done = sum(sum(batch.counts.values()) for batch in batches if not batch.dry)
+    done = sum(batch.counts.get(outcome.value, 0) for batch in batches if not batch.dry for outcome in Outcome)
     records = sum(ranges) if ranges else done + sum(len(batch.items) for batch in batches)
     seconds = max(
         (((batch.touched or batch.created) - min(one.created for one in batches)).total_seconds() for batch in closed), default=0.0

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from shared.core.binding import Binding, BindingState, Bound
+from shared.core.document import mark_of_lines
 from shared.core.errors import TandemError
 from shared.core.records import Side, Stamp
 from shared.core.work import LEDGER_VERSION
@@ -22,7 +23,7 @@ from shared.ledger.tables import ANY_ETAG, ChangeKind, RowChange, StoredRow
 KIND: Final = "binding"
 POINTER: Final = "p"
 STAMP_OF_SIDE: Final = {Side.CREATIO: "cs", Side.DYNAMICS: "ds"}
-SCANNED: Final = (VERSION, POINTER, "c", "d", "st", "cs", "ds", "gn", "mv")
+SCANNED: Final = (VERSION, POINTER, "c", "d", "st", "cs", "ds", "gn", "mv", "ln")
 """The properties that a scan reads."""
 
 
@@ -108,6 +109,7 @@ def pack_binding(binding: Binding, moved: str = "") -> dict[str, Any]:
         "gn": ",".join(binding.gone) or None,
         "mi": binding.merged_into or None,
         "mv": moved or None,
+        "ln": f"{mark:x}" if (mark := mark_of_lines(binding)) else None,
         **split_text("f", pack_fields(binding.fields)),
     }
     return {name: value for name, value in properties.items() if value is not None}
@@ -175,7 +177,7 @@ def moved_away(row: StoredRow, began: str) -> str | None:
 def as_bound(binding: Binding) -> Bound:
     """Return what a scan needs of a binding."""
     stamps = (binding.creatio_stamp, binding.dynamics_stamp)
-    return Bound(binding.creatio_id, binding.dynamics_id, binding.state, *stamps, gone=binding.gone)
+    return Bound(binding.creatio_id, binding.dynamics_id, binding.state, *stamps, gone=binding.gone, lines=mark_of_lines(binding))
 
 
 def bound_of(row: StoredRow) -> Bound:
@@ -185,7 +187,8 @@ def bound_of(row: StoredRow) -> Bound:
     try:
         state = BindingState(properties["st"])
         stamps = (_stamp(properties.get("cs")), _stamp(properties.get("ds")))
-        return Bound(properties.get("c"), properties.get("d"), state, *stamps, gone=_sides(properties))
+        mark = int(properties.get("ln", "0"), 16)
+        return Bound(properties.get("c"), properties.get("d"), state, *stamps, gone=_sides(properties), lines=mark)
     except (ValueError, LookupError) as problem:
         raise broken_row(properties, KIND, f"{type(problem).__name__} {problem}") from None
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,27 +26,28 @@ from shared.core.records import (
     is_guid,
 )
 from shared.systems.creatio_csdl import Model
-from shared.systems.creatio_errors import Answer, Asked, about, bad_answer, error_of, failed
+from shared.systems.creatio_errors import Asked, about, bad_answer, failed
 from shared.systems.creatio_feed import Feed
-from shared.systems.creatio_lines import one_feed, parted, with_lines
+from shared.systems.creatio_lines import LINES_A_DOCUMENT, one_feed, parted, with_lines
 from shared.systems.creatio_ranges import Cutter, cutting_walk, reading_walk
 from shared.systems.creatio_schema import Schema
-from shared.systems.creatio_service import Service, creatio_error, rows_of
+from shared.systems.creatio_service import Service, creatio_error, is_there, rows_of
 from shared.systems.creatio_wire import (
     MOST_IDS,
     MOST_PARTS,
     Rows,
+    checked_filter,
     chunks,
     collection_url,
     folded,
     grouped_filters,
-    key_filter,
     read_id,
     read_row,
     record_url,
     text_filter,
     unknown_column,
     users_expand,
+    with_lookups,
 )
 from shared.systems.creatio_writes import ALWAYS, WriteBatch, batches, parsed_rows, rows_url
 from shared.systems.web import Response, Web
@@ -137,7 +138,7 @@ class Creatio:
             urls = [collection_url(entity, select=("Id",), top=1), *(f"{record_url(entity, one)}?$select=Id" for one in some)]
             served, *answers = await self._service.gets(urls, entity)
             sound = served is not None and not failed(served)
-            there |= {one: _is_there(answer, entity, one) if sound else None for one, answer in zip(some, answers, strict=True)}
+            there |= {one: is_there(answer, entity, one) if sound else None for one, answer in zip(some, answers, strict=True)}
         return there
 
     async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
@@ -152,8 +153,7 @@ class Creatio:
     ) -> AsyncIterator[ChangePage]:
         """Yield pages of what may have changed since `position`; a quiet poll is one request and gives the same position back.
 
-        With `lines` it is two: many servers change a line without its document, or by SQL (creatio.md 5.1). A line that is deleted so
-        is found when its document changes next.
+        With `lines` it is two: many servers change a line without its document (creatio.md 5.1). Only `all_lines` tells of deleted ones.
 
         The feed is about whole records (creatio.md 4), so `columns` says only this: without any, and without a position, everything is
         read to be compared, in large pages.
@@ -164,10 +164,17 @@ class Creatio:
         feed = Feed(entity, own, since, page_size=size, overlap=self._overlap)
         pages = self._followed(feed, entity)
         if lines is not None:
-            detail = Feed(lines.entity, below, since, page_size=self._page_size, overlap=self._overlap, parent=lines.parent)
+            size = self._page_size * LINES_A_DOCUMENT
+            detail = Feed(lines.entity, below, since, page_size=size, overlap=self._overlap, parent=lines.parent)
             pages = one_feed(pages, self._followed(detail, lines.entity), below)
         async for page in pages:
             yield page
+
+    async def all_lines(self, lines: LinesOf) -> AsyncIterator[Sequence[tuple[str, str]]]:
+        """Yield all lines in the order of their times, in large pages; only ids are read."""
+        feed = Feed(lines.entity, None, None, page_size=_WALK_ROWS, overlap=self._overlap, parent=lines.parent)
+        async for _ in self._followed(feed, lines.entity):
+            yield feed.lines
 
     async def _followed(self, feed: Feed, entity: str) -> AsyncIterator[ChangePage]:
         while not feed.complete:
@@ -207,7 +214,7 @@ class Creatio:
 
     async def _read_page(self, part: KeyRange, columns: Collection[str], position: str | None, size: int, model: Model) -> RangePage:
         us = await self._whoami()
-        walk = reading_walk(model.name, part, position, (*ALWAYS, *columns), size)
+        walk = reading_walk(model.name, part, position, with_lookups((*ALWAYS, *columns), model), size)
         fresh = None
         while fresh is None and not walk.complete:
             (answer,) = await self._service.gets([walk.url], model.name)
@@ -235,7 +242,11 @@ class Creatio:
         return await self._with_model(lines.entity, (*lines.columns, lines.parent), partial(self._with_lines, rows, lines))
 
     async def _with_lines(self, rows: Mapping[str, Row | TandemError], lines: LinesOf, model: Model) -> Mapping[str, Row | TandemError]:
-        return await with_lines(self._service, rows, lines, model, await self._whoami(), page_size=self._page_size)
+        try:
+            return await with_lines(self._service, rows, lines, model, await self._whoami(), page_size=self._page_size)
+        except TandemError as error:
+            self._schema.heed(error)
+            raise self._service.patient(error) from None
 
     async def _read_all(self, ids: Collection[str], columns: Collection[str], model: Model) -> Mapping[str, Row | TandemError]:
         us = await self._whoami()
@@ -262,7 +273,7 @@ class Creatio:
     async def _find_all(self, keys: Sequence[Mapping[str, Value]], columns: Collection[str], model: Model) -> Sequence[Sequence[Row]]:
         us = await self._whoami()
         places = [place for place, key in enumerate(keys) if key and not any(is_empty(value) for value in key.values())]
-        filters = {place: _key_filter(keys[place], model) for place in places}
+        filters = {place: checked_filter(keys[place], model) for place in places}
         hits: list[list[Row]] = [[] for _ in keys]
         groups = [
             [places[index] for index in group]
@@ -296,10 +307,11 @@ class Creatio:
         """
         results: list[WriteResult] = []
         try:
-            model = await self._model(entity, ())
+            seen = {name for write in writes if write.seen for name in write.seen.values}
+            model = await self._schema.model(entity, seen)
             if not {name for write in writes for name in write.values} <= set(model.columns):
                 self._schema.drop()  # somebody may have published the column a minute ago
-                model = await self._model(entity, ())
+                model = await self._schema.model(entity, seen)
             await self._whoami()
         except TandemError as error:
             return [WriteResult(write.id, error=about(error, entity, write.id)) for write in writes]
@@ -342,8 +354,8 @@ class Creatio:
         """Close connections."""
         await self._service.close()
 
-    async def _model(self, entity: str, columns: Iterable[str]) -> Model:
-        model = await self._schema.model(entity)
+    async def _model(self, entity: str, columns: Collection[str]) -> Model:
+        model = await self._schema.model(entity, columns)
         for name in columns:
             if name not in model.columns:
                 self._schema.drop()  # somebody may have published it a minute ago
@@ -383,7 +395,7 @@ class Creatio:
 
     async def _read_some(self, model: Model, ids: Sequence[str], columns: Collection[str], us: str) -> dict[str, Row | TandemError]:
         groups = chunks(ids, MOST_IDS)
-        answers = await self._service.gets([rows_url(model.name, group, columns) for group in groups], model.name)
+        answers = await self._service.gets([rows_url(model.name, group, with_lookups(columns, model)) for group in groups], model.name)
         found: dict[str, Row | TandemError] = {}
         for group, answer in zip(groups, answers, strict=True):
             try:
@@ -414,7 +426,7 @@ class Creatio:
         urls = []
         for group in groups:
             where = " or ".join(f"({filters[place]})" for place in group) if len(group) > 1 else filters[group[0]]
-            names = dict.fromkeys((*ALWAYS, *columns, *(name for place in group for name in keys[place])))
+            names = with_lookups((*ALWAYS, *columns, *(name for place in group for name in keys[place])), model)
             urls.append(collection_url(model.name, select=names, where=where, order="Id", top=_MOST_HITS * len(group), count=True))
         try:
             answers = await self._service.gets(urls, model.name)
@@ -477,21 +489,6 @@ class Creatio:
             return await self._read_some(model, ids, columns, us)
         except TandemError as error:
             return dict.fromkeys(ids, error)
-
-
-def _is_there(answer: Answer | None, entity: str, record_id: str) -> bool | None:
-    if answer is None or answer.html:
-        return None
-    if not failed(answer):
-        return True
-    return False if error_of(answer, Asked(entity, record_id, part=True)).code == "creatio.not_found" else None
-
-
-def _key_filter(key: Mapping[str, Value], model: Model) -> str:
-    try:
-        return key_filter(key, model)
-    except (ValueError, OverflowError) as problem:
-        raise Rejected("creatio.bad_request", str(problem), system="creatio", entity=model.name) from None
 
 
 def _only(row: Row, columns: Collection[str]) -> Row:

@@ -5,11 +5,11 @@ The document is the only place that tells a lookup from a plain guid or a text w
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from xml.etree import ElementTree as ET
 
-from shared.core.records import Column, ColumnType
+from shared.core.records import Column, ColumnType, path_of
 
 _TYPES: Mapping[str, ColumnType] = {
     "Edm.String": ColumnType.TEXT,
@@ -30,11 +30,31 @@ _SET_BY_SERVER = frozenset({"CreatedOn", "CreatedById", "ModifiedOn", "ModifiedB
 
 @dataclass(frozen=True)
 class Model:
-    """One object as the CSDL shows it: columns by name, and the navigation name of each lookup column (`TypeId` to `Type`)."""
+    """One object as the CSDL shows it: columns by name, and the navigation name of each lookup column (`TypeId` to `Type`).
+
+    A path such as `Product/UnitId` stands among them too where it was asked for; `begins` tells the lookup that it begins at.
+    """
 
     name: str
     columns: Mapping[str, Column]
     navigations: Mapping[str, str]
+    begins: Mapping[str, str] = field(default_factory=dict)
+
+    def lookup_of(self, navigation: str) -> Column | None:
+        """Return the lookup column behind a navigation, None when there is none."""
+        name = next((column for column, named in self.navigations.items() if named == navigation), "")
+        return self.columns.get(name)
+
+    def with_path(self, path: str, behind: "Model") -> "Model":
+        """Return the object knowing a path too, if both of its ends exist; `behind` is the object that its lookup leads to."""
+        navigation, end = path_of(path) or ("", "")
+        lookup, column = self.lookup_of(navigation), behind.columns.get(end)
+        if lookup is None or column is None:
+            return self
+        read_only = replace(column, name=path, required=False, creatable=False, updatable=False)
+        further = {path: f"{navigation}/{behind.navigations[end]}"} if end in behind.navigations else {}
+        columns, navigations = {**self.columns, path: read_only}, {**self.navigations, **further}
+        return replace(self, columns=columns, navigations=navigations, begins={**self.begins, path: lookup.name})
 
 
 def parse_model(csdl: bytes, entity: str) -> Model | None:

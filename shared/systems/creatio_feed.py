@@ -113,6 +113,8 @@ class Feed:
         self._links: set[str] = set()
         self.link = ""
         self.complete = False
+        self.lines: list[tuple[str, str]] = []
+        """With `parent`: the records that the last page announced, each with the one that it belongs to before it."""
 
     @property
     def url(self) -> str:
@@ -133,6 +135,7 @@ class Feed:
             self._clock = server_time
         changes: list[Change] = []
         problems: list[TandemError] = []
+        self.lines = []
         if self._shifted(page):
             self._restart()
         else:
@@ -180,7 +183,10 @@ class Feed:
         if not self._parent:
             return Change(record_id, Stamp(moment))
         parent = raw.get(self._parent)
-        return Change(parent.lower(), None) if isinstance(parent, str) and is_guid(parent) and parent != EMPTY_GUID else None
+        if not isinstance(parent, str) or not is_guid(parent) or parent == EMPTY_GUID:
+            return None
+        self.lines.append((parent.lower(), record_id))
+        return Change(parent.lower(), None)
 
     def _keep(self, mark: bytes, moment: datetime) -> None:
         self._window[mark] = moment

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from shared.core.errors import TandemError, Transient
-from shared.core.records import ColumnType, Entity
+from shared.core.records import ColumnType, Entity, path_of
 from shared.systems.creatio_csdl import Model, parse_model
 from shared.systems.creatio_errors import SYSTEM, changed_schema, unknown_entity
 from shared.systems.creatio_service import Service
@@ -29,11 +29,26 @@ class Schema:
         self._csdl: bytes | None = None
         self._until = 0.0
         self._models: dict[str, Model] = {}
+        self._with_paths: dict[tuple[str, frozenset[str]], Model] = {}
         self._options: dict[str, tuple[float, Mapping[str, str]]] = {}
         self._listing: dict[str, asyncio.Lock] = {}
 
-    async def model(self, entity: str) -> Model:
-        """Return one object; raises Rejected `unknown_entity` when the site has none of that name."""
+    async def model(self, entity: str, columns: Collection[str] = ()) -> Model:
+        """Return one object with those paths among the columns that exist; raises Rejected `unknown_entity` when the site has none."""
+        model, paths = await self._own(entity), frozenset(filter(path_of, columns))
+        if not paths:
+            return model
+        if (entity, paths) not in self._with_paths:
+            for path in sorted(paths):
+                model = await self._with_path(model, path)
+            self._with_paths[entity, paths] = model
+        return self._with_paths[entity, paths]
+
+    async def _with_path(self, model: Model, path: str) -> Model:
+        lookup = model.lookup_of(path.partition("/")[0])
+        return model.with_path(path, await self._own(lookup.targets[0])) if lookup is not None else model
+
+    async def _own(self, entity: str) -> Model:
         async with self._lock:
             if self._monotonic() >= self._until:
                 self.drop()
@@ -43,7 +58,7 @@ class Schema:
 
     async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
         """Return the named columns, with the lookup values of those in `options`."""
-        model = await self.model(entity)
+        model = await self.model(entity, columns)
         described = {name: model.columns[name] for name in columns if name in model.columns}
         listed = [column for name, column in described.items() if name in options and column.type is ColumnType.LOOKUP]
         lists = await asyncio.gather(*(self._options_of(column.targets[0]) for column in listed))
@@ -54,6 +69,7 @@ class Schema:
         """Forget everything: the next question asks the site."""
         self._csdl = None
         self._models = {}
+        self._with_paths = {}
         self._options = {}
 
     def heed(self, error: TandemError) -> None:

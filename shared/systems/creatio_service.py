@@ -130,6 +130,15 @@ def rows_of(answer: Answer | None, asked: Asked) -> Rows:
         raise bad_answer(str(problem), asked.entity, asked.record_id, answer.request_id) from None
 
 
+def is_there(answer: Answer | None, entity: str, record_id: str) -> bool | None:
+    """Tell whether the answer to a read of one record shows it; False only where it says "not found", None where it says neither."""
+    if answer is None or answer.html:
+        return None
+    if not failed(answer):
+        return True
+    return False if error_of(answer, Asked(entity, record_id, part=True)).code == "creatio.not_found" else None
+
+
 def not_executed(asked: Asked) -> Transient:
     """Return the error for a part that the server left out of its answer (creatio.md 2.5)."""
     said = "the server left this part of a batch unanswered: it was not executed"

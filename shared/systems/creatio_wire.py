@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any, TypeVar
 
 from shared.core.errors import Rejected
-from shared.core.records import ColumnType, Row, Stamp, Value, is_guid, normalise, read_time
+from shared.core.records import EMPTY_GUID, ColumnType, Row, Stamp, Value, is_guid, normalise, path_of, read_time
 from shared.systems.creatio_csdl import Model
 from shared.systems.creatio_errors import SYSTEM, Answer
 from shared.systems.creatio_values import denormalise
@@ -42,9 +42,10 @@ def collection_url(
     skip: int = 0,
     count: bool = False,
 ) -> str:
-    """Return the URL of rows, relative to the service root; `where` is a filter that is encoded already."""
-    options = []
-    if names := ",".join(identifier(name) for name in select):
+    """Return the URL of rows, relative to the service root; `where` is a filter that is encoded already. Paths are expanded."""
+    options, wanted = [], list(select)
+    expand = ",".join([*([expand] if expand else []), *_expansions(filter(path_of, wanted))])
+    if names := ",".join(identifier(name) for name in wanted if path_of(name) is None):
         options.append(f"$select={names}")
     if where:
         options.append(f"$filter={where.replace(' ', '%20')}")
@@ -59,6 +60,19 @@ def collection_url(
     if count:
         options.append("$count=true")
     return identifier(entity) + ("?" + "&".join(options) if options else "")
+
+
+def _expansions(paths: Iterable[str]) -> list[str]:
+    """Return the expansions that bring the columns of paths, one for each navigation (creatio.md 2.3)."""
+    behind: dict[str, list[str]] = {}
+    for navigation, column in filter(None, map(path_of, paths)):
+        behind.setdefault(identifier(navigation), []).append(identifier(column))
+    return [f"{navigation}($select={','.join(columns)})" for navigation, columns in behind.items()]
+
+
+def with_lookups(columns: Iterable[str], model: Model) -> list[str]:
+    """Return the columns with the lookups that their paths begin at: only an empty lookup makes a path empty."""
+    return list(dict.fromkeys(one for name in columns for one in (name, *filter(None, [model.begins.get(name)]))))
 
 
 def record_url(entity: str, record_id: str) -> str:
@@ -93,10 +107,22 @@ def key_filter(key: Mapping[str, Value], model: Model) -> str:
             said = "a text with U+0000 or half a surrogate pair can't be looked for"
             raise Rejected("creatio.bad_request", said, system=SYSTEM, entity=model.name, field=name)
         denormalise(value, column)  # refuses what does not fit: a quoted guid or date would be answered with 400
-        path = f"{identifier(model.navigations[name])}/Id" if name in model.navigations else identifier(name)
+        path = f"{_names(model.navigations[name])}/Id" if name in model.navigations else _names(name)
         moment = datetime.combine(value, time(), UTC) if column.type is ColumnType.DATETIME and type(value) is date else value
         terms.append(f"{path} eq {literal(moment, as_text=column.type is ColumnType.TEXT)}")
     return " and ".join(terms)
+
+
+def checked_filter(key: Mapping[str, Value], model: Model) -> str:
+    """Return the filter of one key; a value that no filter can name is Rejected `bad_request`."""
+    try:
+        return key_filter(key, model)
+    except (ValueError, OverflowError) as problem:
+        raise Rejected("creatio.bad_request", str(problem), system=SYSTEM, entity=model.name) from None
+
+
+def _names(path: str) -> str:
+    return "/".join(identifier(name) for name in path.split("/"))
 
 
 def since_filter(start: datetime | None) -> str:
@@ -234,14 +260,28 @@ def read_row(raw: Mapping[str, Any], columns: Collection[str], model: Model, us:
         column = model.columns.get(name)
         if column is None:
             raise unknown_column(model.name, name)
-        if name not in raw:
-            raise bad_row(model.name, record_id, name, "it is absent")
         try:
-            values[name] = normalise(raw[name], column, side_without_null=True)
+            values[name] = normalise(raw[name] if name in raw else _behind(raw, name, model), column, side_without_null=True)
+        except LookupError as problem:
+            raise bad_row(model.name, record_id, name, str(problem.args[0])) from None
         except (ValueError, OverflowError) as problem:
             raise bad_row(model.name, record_id, name, str(problem)) from None
     changed_by = raw.get("ModifiedById")
     return Row(record_id, Stamp(stamp), values, changed_by_us=bool(us) and isinstance(changed_by, str) and changed_by.lower() == us)
+
+
+def _behind(raw: Mapping[str, Any], name: str, model: Model) -> Any:
+    """Return what a row shows at the end of a path; raises LookupError where it shows nothing, or for a column that is absent."""
+    navigation, column = path_of(name) or ("", "")
+    lookup = raw.get(model.begins.get(name, ""))
+    if navigation not in raw or lookup is None:
+        raise LookupError("it is absent")
+    there = raw[navigation]
+    if there is None and lookup == EMPTY_GUID:
+        return None
+    if not isinstance(there, Mapping) or column not in there:  # record rights hide rows silently (creatio.md 6)
+        raise LookupError("the record that it stands in is not shown")
+    return there[column]
 
 
 def bad_row(entity: str, record_id: str, field: str, said: str) -> Rejected:

@@ -15,7 +15,18 @@ from shared.systems.creatio_csdl import Model
 from shared.systems.creatio_errors import SYSTEM, Answer, Asked, about, error_of, failed, not_visible
 from shared.systems.creatio_service import not_executed, rows_of
 from shared.systems.creatio_values import write_body
-from shared.systems.creatio_wire import MOST_IDS, UNSTORABLE, Part, chunks, collection_url, ids_filter, read_id, read_row, record_url
+from shared.systems.creatio_wire import (
+    MOST_IDS,
+    UNSTORABLE,
+    Part,
+    chunks,
+    collection_url,
+    ids_filter,
+    read_id,
+    read_row,
+    record_url,
+    with_lookups,
+)
 
 _LENGTH = re.compile(r"character varying\((\d{1,9})\)")
 _BAD_BYTES = re.compile(r"invalid byte sequence|\b22021\b")
@@ -61,7 +72,7 @@ class WriteBatch:
                 self._sent.append((write, _write_part(model, write)))
             except TandemError as refused:
                 self._refused[write.id] = refused
-        named = {name for write, _ in self._sent for name in (*write.values, *(write.seen.values if write.seen else ()))}
+        named = {name for write, _ in self._sent for name in (*write.values, *(write.seen.values if write.seen else ()), *write.told)}
         self.columns = tuple(sorted(name for name in named if name in model.columns))
         self._before = [write.id.lower() for write, _ in self._sent if write.kind is not WriteKind.CREATE]
         self._after = [write.id.lower() for write, _ in self._sent]
@@ -71,8 +82,9 @@ class WriteBatch:
     def parts(self) -> list[Part]:
         """Return the parts: reads, writes, reads; none when every write was refused here."""
         name = self._model.name
-        before = [Part("GET", rows_url(name, ids, self.columns)) for ids in chunks(self._before, MOST_IDS)]
-        after = [Part("GET", rows_url(name, ids, self.columns)) for ids in chunks(self._after, MOST_IDS)]
+        columns = with_lookups(self.columns, self._model)
+        before = [Part("GET", rows_url(name, ids, columns)) for ids in chunks(self._before, MOST_IDS)]
+        after = [Part("GET", rows_url(name, ids, columns)) for ids in chunks(self._after, MOST_IDS)]
         return [*before, *(part for _, part in self._sent), *after] if self._sent else []
 
     def failed(self, error: TandemError) -> list[WriteResult]:

@@ -9,11 +9,14 @@ import re
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from shared.core.errors import Denied, Rejected, Stale, TandemError
 from shared.core.records import Change, ChangePage, Entity, KeyRange, LinesOf, RangeBy, RangePage, Row, Value, Write, WriteResult, is_guid
+from shared.systems import dataverse_looks as looks
 from shared.systems import dataverse_ranges as key_ranges
+from shared.systems import dataverse_resolutions as resolutions
 from shared.systems import dataverse_wire as wire
 from shared.systems.dataverse_bulk import BulkCreates
 from shared.systems.dataverse_documents import Documents
@@ -59,8 +62,10 @@ class Dataverse:
         self._metadata = Metadata(self._service.definitions, lifetime=metadata_lifetime, monotonic=monotonic)
         self._whoami = Whoami(self._service.json, monotonic)
         self._reads = Reads(self._service, self._metadata, self._whoami, page_size=page_size, read_size=read_size)
+        self._looks = looks.Looks(self._reads)
         self._writes = Writes(self._service, self._metadata, self._whoami, self._reads, batch_size=batch_size)
         self._documents = Documents(self._reads, self._whoami)
+        self._resolutions = resolutions.Resolutions(self._reads, self._whoami)
         self._bulk = BulkCreates(self._service, self._metadata, self._reads, size=bulk_size)
         self._users: tuple[float, Mapping[str, str]] | None = None
         self._listing_users = asyncio.Lock()
@@ -97,7 +102,9 @@ class Dataverse:
 
     async def describe(self, entity: str, columns: Collection[str], options: Collection[str]) -> Entity:
         """Return live metadata of the named columns, with choices of those in `options`; names that don't exist stand in `missing`."""
-        return await self._metadata.describe(entity, columns, options)
+        names, own = resolutions.parted(entity, columns)
+        described = await self._metadata.describe(entity, names, options)
+        return replace(described, columns={**described.columns, **{name: resolutions.COLUMNS[name] for name in own}}) if own else described
 
     async def changes(
         self,
@@ -111,17 +118,24 @@ class Dataverse:
         """Yield pages of the change-tracking chain; the position is the server's own link, sent back as it came (dataverse.md 4).
 
         The server allows no filter here, so `since` drops older rows of a first chain on this side. Rows that can't be understood are
-        the page's `problems`. Raises Stale `delta_expired`, Denied `tracking_off`, and Transient `bad_answer` for a link seen twice.
+        the page's `problems`. With paths among the columns it tells of the records behind whose lookups something changed, once an hour
+        (see dataverse_looks). Raises Stale `delta_expired`, Denied `tracking_off`, and Transient `bad_answer` for a link seen twice.
         """
-        table, names = await self._reads.known(entity, columns)
+        table, names = await self._reads.known(entity, resolutions.parted(entity, columns)[0])
         if not table.definition.tracked:
             self._metadata.forget(entity)
             raise Denied(f"{SYSTEM}.tracking_off", system=SYSTEM, entity=entity)
-        size = f"odata.maxpagesize={self._page_size if position or names else max(self._page_size, _WALK_ROWS)}"
-        prefer = size if position else f"odata.track-changes,{size}"
-        url = position or f"{table.definition.set_name}?{wire.select(table, names)}"
-        oldest = None if position else since
-        seen = {url}
+        link, looked = looks.parted(position)
+        size = f"odata.maxpagesize={self._page_size if link or names else max(self._page_size, _WALK_ROWS)}"
+        prefer = size if link else f"odata.track-changes,{size}"
+        url = link or f"{table.definition.set_name}?{wire.select(table, looks.own_columns(table, names))}"
+        pages = self._chain(table, url, prefer, None if link else since)
+        paths = looks.paths_of(table, names)
+        async for page in self._looks.with_looks(pages, table, paths, looked) if paths else pages:
+            yield page
+
+    async def _chain(self, table: Table, url: str, prefer: str, oldest: datetime | None) -> AsyncIterator[ChangePage]:
+        entity, seen = table.definition.name, {url}
         while True:
             response = await self._feed_page(entity, url, prefer)
             page = _change_page(response, table, oldest)
@@ -158,6 +172,7 @@ class Dataverse:
         for a position that no page of this table gave.
         """
         us = await self._whoami.identity()
+        bare, own = resolutions.parted(entity, columns)
 
         async def ask(table: Table, names: tuple[str, ...]) -> RangePage:
             url = key_ranges.checked_position(position, self._web.leads_here, self._service.path, table)
@@ -168,7 +183,8 @@ class Dataverse:
                 raise self._metadata.noted(error, entity) from error.__cause__
             return key_ranges.range_page(body, table, names, us.user_id)
 
-        return await self._reads.with_columns(entity, columns, ask)
+        page = await self._reads.with_columns(entity, (*bare, wire.STATE) if own else bare, ask)
+        return replace(page, rows=await self._resolutions.added(page.rows, own, bare)) if own else page
 
     async def read(
         self, entity: str, ids: Collection[str], columns: Collection[str], *, lines: LinesOf | None = None
@@ -177,8 +193,16 @@ class Dataverse:
 
         Lines come by queries of their own, after their documents: a line that is younger than its header is met again with it.
         """
-        rows = await self._reads.read(entity, ids, columns)
+        bare, own = resolutions.parted(entity, columns)
+        rows = await self._reads.read(entity, ids, (*bare, wire.STATE) if own else bare)
+        if own:
+            rows = await self._resolutions.added(rows, own, bare)
         return rows if lines is None else await self._documents.with_lines(rows, lines)
+
+    async def all_lines(self, lines: LinesOf) -> AsyncIterator[Sequence[tuple[str, str]]]:
+        """Yield all lines, page by page; only ids are read."""
+        async for page in self._documents.all_lines(lines):
+            yield page
 
     async def find(self, entity: str, keys: Sequence[Mapping[str, Value]], columns: Collection[str]) -> Sequence[Sequence[Row]]:
         """Find rows by key, up to 50 hits a key. The server compares without case, and so does this; the caller decides what is equal.
@@ -186,7 +210,14 @@ class Dataverse:
         A key that names a missing column, or whose value can't be in its column, finds nothing. A hit that can't be read is Transient:
         it must not look like no hit.
         """
-        return await self._reads.find(entity, keys, columns)
+        bare, own = resolutions.parted(entity, columns)
+        found = await self._reads.find(entity, keys, (*bare, wire.STATE) if own else bare)
+        if not own:
+            return found
+        added = await self._resolutions.added({row.id: row for hits in found for row in hits}, own, bare)
+        if (bad := next((row for row in added.values() if not isinstance(row, Row)), None)) is not None:
+            raise bad_answer(entity, f"the resolution of a case can't be read ({bad.code})")
+        return [[row for hit in hits if isinstance(row := added[hit.id], Row)] for hits in found]
 
     async def write(
         self, entity: str, writes: Sequence[Write], *, bulk: bool = False, lines: LinesOf | None = None
@@ -197,27 +228,39 @@ class Dataverse:
         messages know no row versions (dataverse.md 6.2), and law 8 wants `If-Match` on each.
         A failure of a whole request becomes the error of each of its records; only when nothing at all was sent does it raise.
         """
-        run = await self._writes.begin(entity, writes, lines)
+        texts = {place: text for place, write in enumerate(writes) if isinstance(text := write.values.get(resolutions.TEXT), str)}
+        run = await self._writes.begin(entity, [resolutions.without_own(entity, write) for write in writes], lines, texts)
         if bulk and lines is None:
             await self._bulk.create(run)
         await self._writes.send(run)
-        await self._read_again(run, lines)
+        for place, result in run.results.items():
+            if result.row is not None:
+                run.results[place] = replace(result, row=resolutions.kept(entity, writes[place], result.row))
+        await self._read_again(run, writes, lines)
         return [run.results[place] for place in range(len(writes))]
 
-    async def _read_again(self, run: WriteRun, lines: LinesOf | None) -> None:
-        """Read documents that were just written; one that can't be read is Transient: what it holds the next look tells."""
-        if not run.reread:
+    async def _read_again(self, run: WriteRun, writes: Sequence[Write], lines: LinesOf | None) -> None:
+        """Read documents that were just written, or closed by somebody before us; one that can't be read is Transient.
+
+        A closing that was refused because it is done already has succeeded; with anything else beside it, it is planned again.
+        """
+        places = [*run.reread, *run.doubtful]
+        if not places:
             return
         entity = run.table.definition.name
-        columns = dict.fromkeys(name for place in run.reread for name in wire.named_columns(run.writes[place]))
+        columns = dict.fromkeys(name for place in places for name in wire.named_columns(writes[place]))
         try:
-            rows = await self.read(entity, [run.writes[place].id for place in run.reread], list(columns), lines=lines)
+            rows = await self.read(entity, [writes[place].id for place in places], list(columns), lines=lines)
         except TandemError as error:
-            rows = dict.fromkeys((run.writes[place].id for place in run.reread), error)
-        for place in run.reread:
-            write = run.writes[place]
+            rows = dict.fromkeys((writes[place].id for place in places), error)
+        for place in places:
+            write = writes[place]
             row = rows.get(write.id)
-            if isinstance(row, Row):
+            if place in run.doubtful and not (isinstance(row, Row) and row.values.get(wire.STATUS) == write.values[wire.STATUS]):
+                continue
+            if place in run.doubtful and (write.lines or write.values.keys() - {wire.STATUS}):
+                run.results[place] = WriteResult(write.id, error=Stale(f"{SYSTEM}.changed_meanwhile", system=SYSTEM, entity=entity))
+            elif isinstance(row, Row):
                 run.results[place] = WriteResult(write.id, row=wire.with_columns(row, wire.named_columns(write)))
             else:
                 said = f"the row was not readable after the write ({row.code if row else 'absent'})"

@@ -20,6 +20,7 @@ from typing import Any
 from shared.core.errors import Denied, Rejected, TandemError, Transient
 from shared.core.records import Row, WriteKind, WriteResult
 from shared.systems import dataverse_wire as wire
+from shared.systems.dataverse_documents import is_born_otherwise
 from shared.systems.dataverse_errors import About, part_error
 from shared.systems.dataverse_metadata import Metadata
 from shared.systems.dataverse_reads import Reads
@@ -77,6 +78,8 @@ class BulkCreates:
         targets: list[_Target] = []
         for place, write in enumerate(run.writes):
             if write.kind is not WriteKind.CREATE or times[write.id] > 1:
+                continue
+            if is_born_otherwise(write, run.table):
                 continue
             try:
                 target = wire.create_target(write, run.table, run.targets)

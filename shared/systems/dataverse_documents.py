@@ -4,8 +4,8 @@ The order inside a change set is that of the server's rules: header, lines (it c
 that is reopened first is written after that. One part that fails takes the whole set back, so there is no half document.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from shared.core.errors import TandemError
@@ -13,21 +13,27 @@ from shared.core.records import LINE_VERSION, LinesOf, Row, Value, Write, WriteK
 from shared.systems import dataverse_wire as wire
 from shared.systems.dataverse_identity import Whoami
 from shared.systems.dataverse_reads import Reads
+from shared.systems.dataverse_resolutions import activity_of
 from shared.systems.dataverse_service import for_record
 from shared.systems.dataverse_tables import Table
 from shared.systems.odata import Part, to_json
 
 _PARENTS_A_QUERY: Final = 100
+_LINES_A_PAGE: Final = 5_000
 _HEADERS: Final = {"Accept": "application/json", "Content-Type": "application/json", "OData-Version": "4.0"}
 
 
 @dataclass(frozen=True)
 class Closing:
-    """An action that closes a document: its name, the member that holds the activity, and the activity's lookup to the document."""
+    """An action that closes a document: its name, the member that holds the activity, and the activity's lookup to the document.
+
+    Without an activity it is an action of the row itself, and `body` is what it says beside the status.
+    """
 
     action: str
-    activity: str
-    lookup: str
+    activity: str = ""
+    lookup: str = ""
+    body: Mapping[str, bool] = field(default_factory=dict)
 
 
 _WIN, _LOSE = (Closing(f"{verb}Opportunity", "OpportunityClose", "opportunityid") for verb in ("Win", "Lose"))
@@ -36,11 +42,14 @@ _CANCEL, _FULFIL = (Closing(f"{verb}SalesOrder", "OrderClose", "salesorderid") f
 _QUOTE, _ACTIVE, _IN_PROGRESS = "quote", 1, 2
 """A quote is closed from its active state only: a draft is activated first (dataverse.md 5)."""
 _RESOLVE = Closing("CloseIncident", "IncidentResolution", "incidentid")
+_QUALIFY = Closing("QualifyLead", body=dict.fromkeys(("CreateAccount", "CreateContact", "CreateOpportunity"), False))
+"""Makes nothing: account, contact and opportunity come by their own flows, and would be there twice."""
 _CLOSINGS: Final[Mapping[str, Mapping[int, Closing]]] = {
     "opportunity": {3: _WIN, 4: _LOSE, 5: _LOSE},
     "quote": {4: _WIN_QUOTE, 5: _CLOSE_QUOTE, 6: _CLOSE_QUOTE, 7: _CLOSE_QUOTE},
     "salesorder": {4: _CANCEL, 100001: _FULFIL, 100002: _FULFIL},
     "incident": {5: _RESOLVE, 1000: _RESOLVE},
+    "lead": {3: _QUALIFY},
 }
 """By table and status reason (dataverse.md 5)."""
 _STATES: Final[Mapping[str, Mapping[int, int]]] = {
@@ -59,6 +68,17 @@ def closes(table: Table) -> bool:
     return table.definition.name in _STATES
 
 
+def is_closed_by_action(write: Write, table: Table) -> bool:
+    """Tell whether a write closes a document by an action."""
+    return write.values.get(wire.STATUS) in _CLOSINGS.get(table.definition.name, {})
+
+
+def is_born_otherwise(write: Write, table: Table) -> bool:
+    """Tell whether a new row has a state that only a second operation can give it."""
+    states, status = _STATES.get(table.definition.name, {}), write.values.get(wire.STATUS)
+    return isinstance(status, int) and states.get(status, 0) != 0
+
+
 @dataclass(frozen=True)
 class LineTable:
     """The table of a document's lines, the lookup to the document, and where the lines' lookups lead."""
@@ -68,15 +88,20 @@ class LineTable:
     targets: wire.Targets
 
 
-def document_parts(write: Write, table: Table, targets: wire.Targets, path: str, lines: LineTable | None) -> tuple[Part, ...]:
-    """Return the operations of one document, in the server's order; raises Rejected as `write_parts` does."""
+def document_parts(
+    write: Write, table: Table, targets: wire.Targets, path: str, lines: LineTable | None, text: str | None = None
+) -> tuple[Part, ...]:
+    """Return the operations of one document, in the server's order; raises Rejected as `write_parts` does.
+
+    `text` is what the resolution of a case says.
+    """
     status = write.values.get(wire.STATUS) if closes(table) else None
     values = {name: value for name, value in write.values.items() if not (closes(table) and name in (wire.STATE, wire.STATUS))}
     header = list(wire.write_parts(replace(write, values=values), table, targets, path))
     details = list(_line_parts(write, table, path, lines)) if lines is not None else []
     reopens = write.kind is WriteKind.UPDATE and isinstance(status, int) and _STATES.get(table.definition.name, {}).get(status) == 0
     unguarded = reopens or not (header or details)
-    state = list(_state_parts(write, table, path, status, begins=unguarded)) if isinstance(status, int) else []
+    state = list(_state_parts(write, table, path, status, begins=unguarded, text=text)) if isinstance(status, int) else []
     return tuple([*state, *_after_state(header), *details] if state and reopens else [*header, *details, *state])
 
 
@@ -85,7 +110,7 @@ def _after_state(header: Sequence[Part]) -> list[Part]:
     return [replace(part, headers={**part.headers, "If-Match": "*"}) if "If-Match" in part.headers else part for part in header]
 
 
-def _state_parts(write: Write, table: Table, path: str, status: int, *, begins: bool) -> Iterator[Part]:
+def _state_parts(write: Write, table: Table, path: str, status: int, *, begins: bool, text: str | None) -> Iterator[Part]:
     """Yield what sets a state; where it begins the set it carries the version that the plan saw, else what is before it (law 8)."""
     name = table.definition.name
     state = _STATES[name].get(status)
@@ -99,10 +124,14 @@ def _state_parts(write: Write, table: Table, path: str, status: int, *, begins: 
         body: dict[str, Any] = {wire.STATUS: status} if state is None else {wire.STATE: state, wire.STATUS: status}
         yield Part("PATCH", f"{path}/{row}", headers, to_json(body))
         return
+    if not closing.activity:
+        yield Part("POST", f"{path}/{row}/Microsoft.Dynamics.CRM.{closing.action}", _HEADERS, to_json({**closing.body, "Status": status}))
+        return
     seen = write.seen.values.get(wire.STATUS) if write.seen is not None else None
     if name == _QUOTE and (not isinstance(seen, int) or _STATES[name].get(seen) == 0):
         yield Part("PATCH", f"{path}/{row}", headers, to_json({wire.STATE: _ACTIVE, wire.STATUS: _IN_PROGRESS}))
-    activity = {"subject": closing.action, f"{closing.lookup}@odata.bind": f"/{row}"}
+    said = activity_of(text) if closing is _RESOLVE else {"subject": closing.action}
+    activity = {**said, f"{closing.lookup}@odata.bind": f"/{row}"}
     yield Part("POST", f"{path}/{closing.action}", _HEADERS, to_json({closing.activity: activity, "Status": status}))
 
 
@@ -152,6 +181,21 @@ class Documents:
             await self._read(parents[start : start + _PARENTS_A_QUERY], lines, found, errors)
         placed = {key: replace(row, lines=found[key]) if isinstance(row, Row) else row for key, row in rows.items()}
         return {**placed, **errors}
+
+    async def all_lines(self, lines: LinesOf) -> AsyncIterator[Sequence[tuple[str, str]]]:
+        """Yield all lines there are: the document's id and the line's; a line of no document is left out."""
+        table, names = await self._reads.known(lines.entity, (lines.parent,))
+        key, parent = table.definition.id_column, table.attributes[lines.parent].read_name
+        url = f"{table.definition.set_name}?{wire.select(table, names)}"
+        page: list[tuple[str, str]] = []
+        async for raw in self._reads.rows(lines.entity, url, wire.preferences(table, names, f"odata.maxpagesize={_LINES_A_PAGE}")):
+            line, document = raw.get(key), raw.get(parent)
+            if isinstance(line, str) and isinstance(document, str):
+                page.append((document.lower(), line.lower()))
+            if len(page) >= _LINES_A_PAGE:
+                yield page
+                page = []
+        yield page
 
     async def _read(
         self,

@@ -30,6 +30,9 @@ _BY_CODE: dict[str, _Meaning] = {
     "0x8004432f": (Rejected, "out_of_range"),
     "0x80044330": (Rejected, "out_of_range"),
     "0x8004431a": (Rejected, "out_of_range"),
+    # what is open still: child cases of a case to resolve, activities of one to cancel
+    "0x8004f456": (Rejected, "still_open"),
+    "0x8004440e": (Rejected, "still_open"),
     # names and shapes: a fault of a mapping, or of the adapter
     "0x8006088a": (Rejected, "unknown_entity"),
     "0x80060888": (Rejected, "bad_request"),

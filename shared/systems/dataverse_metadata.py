@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from shared.core.errors import Rejected, TandemError, Transient
-from shared.core.records import Column, ColumnType, Entity
+from shared.core.records import Column, ColumnType, Entity, path_of
 from shared.systems import dataverse_tables as tables
 from shared.systems.dataverse_errors import SYSTEM
 from shared.systems.dataverse_wire import MERGE_COLUMNS, MODIFIED_BY, MODIFIED_ON
@@ -32,8 +32,11 @@ class Metadata:
         self._locks: dict[tuple[str, ...], asyncio.Lock] = {}
 
     def forget(self, entity: str) -> None:
-        """Drop what is known about a table."""
-        self._tables.pop(entity, None)
+        """Drop what is known about a table, and about those that its paths lead to."""
+        _, table = self._tables.pop(entity, (0.0, None))
+        for attribute in table.attributes.values() if table else ():
+            if attribute.behind is not None:
+                self._tables.pop(attribute.behind.target.name, None)
         self._definitions.pop(entity, None)
         for key in [key for key in self._options if key[0] == entity]:
             del self._options[key]
@@ -67,6 +70,31 @@ class Metadata:
 
     async def table(self, entity: str, columns: Collection[str]) -> tables.Table:
         """Return a table that knows the named columns (or knows that it lacks them) and those that every row carries."""
+        paths = {name: path for name in columns if (path := path_of(name))}
+        table = await self._own(entity, {*(name for name in columns if name not in paths), *(lookup for lookup, _ in paths.values())})
+        lacking = table.lacking(paths)
+        if not lacking:
+            return table
+        found = {name: one for name in lacking if (one := await self._behind(table, name, *paths[name])) is not None}
+        async with self._once("table", entity):
+            read_at, kept = self._tables.get(entity, (self._monotonic(), table))
+            table = kept.with_attributes(lacking, found)
+            self._tables[entity] = (read_at, table)
+        return table
+
+    async def _behind(self, table: tables.Table, path: str, lookup: str, column: str) -> tables.Attribute | None:
+        """Return what a path is, None when its lookup, the one table behind it, or its column does not exist."""
+        begin = table.attributes.get(lookup)
+        if begin is None or begin.column.type is not ColumnType.LOOKUP or len(begin.column.targets) != 1:
+            return None
+        try:
+            target = await self._own(begin.column.targets[0], {column})
+        except Rejected:  # the lookup came with a solution, and the table behind it is not there
+            return None
+        end = target.attributes.get(column)
+        return tables.path_attribute(path, begin, target.definition, end) if end and begin.navigation else None
+
+    async def _own(self, entity: str, columns: Collection[str]) -> tables.Table:
         async with self._once("table", entity):
             table = self._fresh(self._tables.get(entity))
             if table is not None and table.absent - {*MERGE_COLUMNS} and self._monotonic() - self._tables[entity][0] > _MISSING_LIFETIME:
@@ -104,6 +132,8 @@ class Metadata:
         return table.with_attributes(names, found)
 
     async def _labels(self, entity: str, attribute: tables.Attribute) -> Mapping[str, str]:
+        if attribute.behind is not None:
+            return await self._labels(attribute.behind.target.name, attribute.behind.end)
         if attribute.column.type is ColumnType.LOOKUP:
             return await self._names(attribute)
         if not tables.has_options(attribute):

@@ -55,18 +55,34 @@ class Definition:
 
 
 @dataclass(frozen=True)
+class Behind:
+    """How a path is read: the lookup that it begins at, the navigation property and table behind it, and the column at its end."""
+
+    lookup: "Attribute"
+    navigation: str
+    target: Definition
+    end: "Attribute"
+
+
+@dataclass(frozen=True)
 class Attribute:
-    """A column with its wire names. `navigation` is navigation property by target table; `only` the one target of a split lookup."""
+    """A column with its wire names. `navigation` is navigation property by target table; `only` the one target of a split lookup.
+
+    `behind` is set for a path (`msdyn_opportunitykpiid/msdyn_health`), which is read by `$expand` and never written.
+    """
 
     column: Column
     logical: str
     kind: str
     navigation: Mapping[str, str] = field(default_factory=dict)
     only: str = ""
+    behind: Behind | None = None
 
     @property
     def read_name(self) -> str:
-        """Return the name in `$select`, filters and rows."""
+        """Return the name in `$select`, filters and rows; of a path the name in filters."""
+        if self.behind is not None:
+            return f"{self.behind.navigation}/{self.behind.end.read_name}"
         return f"_{self.logical}_value" if self.column.type is ColumnType.LOOKUP else self.logical
 
     def navigation_to(self, target: str) -> str | None:
@@ -100,6 +116,12 @@ class Table:
                 named[name] = attribute if attribute.logical == name else _split(attribute, name)
         absent = self.absent | (frozenset(asked) - frozenset(named))
         return replace(self, attributes={**self.attributes, **named}, absent=absent)
+
+
+def path_attribute(path: str, lookup: Attribute, target: Definition, end: Attribute) -> Attribute:
+    """Return what a path is; raises KeyError when the metadata names no navigation property for its lookup."""
+    column = replace(end.column, name=path, required=False, creatable=False, updatable=False)
+    return Attribute(column, path, end.kind, behind=Behind(lookup, lookup.navigation[target.name], target, end))
 
 
 def _split(attribute: Attribute, name: str) -> Attribute:

@@ -8,10 +8,24 @@ from decimal import Decimal
 from typing import Any
 
 from shared.core.errors import Rejected, TandemError
-from shared.core.records import Change, ColumnType, Row, Scalar, Stamp, Value, Write, WriteKind, is_guid, normalise, read_time
+from shared.core.records import (
+    Change,
+    Column,
+    ColumnType,
+    Row,
+    Scalar,
+    Stamp,
+    Value,
+    Write,
+    WriteKind,
+    is_guid,
+    normalise,
+    path_of,
+    read_time,
+)
 from shared.systems.dataverse_errors import SYSTEM, About
-from shared.systems.dataverse_tables import LOOKUP_ANNOTATION, Attribute, Table
-from shared.systems.odata import Part, in_list, literal, to_json
+from shared.systems.dataverse_tables import LOOKUP_ANNOTATION, Attribute, Behind, Table
+from shared.systems.odata import Part, identifier, in_list, literal, to_json
 
 HEADERS = {
     "Accept": "application/json",
@@ -43,18 +57,29 @@ class Targets:
 
 
 def select(table: Table, names: Collection[str]) -> str:
-    """Return the `$select` of the named columns, the key, and who changed the row when."""
-    wire = {table.definition.id_column, MODIFIED_ON, *(table.attributes[name].read_name for name in names)}
+    """Return the `$select` of the named columns, the key, and who changed the row when; paths are expanded (dataverse.md 3)."""
+    known = [table.attributes[name] for name in names]
+    wire = {table.definition.id_column, MODIFIED_ON, *(one.read_name for one in known if one.behind is None)}
+    wire.update(one.behind.lookup.read_name for one in known if one.behind is not None)
     if names and _can_be_merged(table):
         wire.update(table.attributes[name].read_name for name in MERGE_COLUMNS)
     if MODIFIED_BY in table.attributes:
         wire.add(table.attributes[MODIFIED_BY].read_name)
-    return "$select=" + ",".join(sorted(wire))
+    return "$select=" + ",".join(sorted(wire)) + _expand([one.behind for one in known if one.behind is not None])
+
+
+def _expand(paths: Sequence[Behind]) -> str:
+    ends: dict[str, list[str]] = {}
+    for path in paths:
+        ends.setdefault(identifier(path.navigation), []).append(path.end.read_name)
+    expanded = ",".join(f"{navigation}($select={','.join(names)})" for navigation, names in ends.items())
+    return f"&$expand={expanded}" if expanded else ""
 
 
 def preferences(table: Table, names: Collection[str], *others: str) -> str:
     """Return the `Prefer` header; the target of a split lookup is known from its annotation only (dataverse.md 3)."""
-    splits = any(table.attributes[name].only for name in names)
+    known = [table.attributes[name] for name in names]
+    splits = any((one.behind.lookup if one.behind else one).only for one in known)
     return ",".join([*others, _INCLUDE_TARGETS] if splits else others)
 
 
@@ -81,7 +106,7 @@ def by_keys(table: Table, names: Collection[str], keys: Sequence[Mapping[str, Va
     if len(columns) == 1:
         attribute = table.attributes[next(iter(columns))]
         values = [_scalar(value, attribute) for key in keys for value in key.values()]
-        plain = all(value is not None and str(value).isprintable() for value in values)
+        plain = attribute.behind is None and all(value is not None and str(value).isprintable() for value in values)
         if attribute.column.type in _BY_IN and plain:  # line breaks are safer as a percent-encoded literal than as a JSON escape
             return start + _in(attribute.read_name, dict.fromkeys(str(value) for value in values))
     return start + "%20or%20".join("(" + "%20and%20".join(_equals(table.attributes[n], v) for n, v in key.items()) + ")" for key in keys)
@@ -161,20 +186,36 @@ def change_of(raw: Mapping[str, Any], table: Table) -> Change:
 
 def _read(raw: Mapping[str, Any], table: Table, record_id: str, name: str) -> Value:
     attribute = table.attributes[name]
+    if attribute.behind is not None:
+        return _read_behind(raw, table, record_id, name, attribute.behind)
     wire_name = attribute.read_name
     if wire_name not in raw:
         raise _bad_row(table, record_id, name, "the column is missing from the row")
-    try:
-        value = normalise(raw[wire_name], attribute.column, side_without_null=False)
-    except ValueError as problem:
-        text = str(problem) if "got" in str(problem)[:4] else "the value does not fit its type"
-        raise _bad_row(table, record_id, name, text) from None
+    value = _normal(raw[wire_name], table, record_id, attribute.column)
     if attribute.only and value is not None:
         target = raw.get(f"{wire_name}@{LOOKUP_ANNOTATION}")
         if not isinstance(target, str):
             raise _bad_row(table, record_id, name, "the lookup does not tell its table")
         return value if target == attribute.only else None
     return value
+
+
+def _read_behind(raw: Mapping[str, Any], table: Table, record_id: str, name: str, path: Behind) -> Value:
+    """Read the end of a path: empty only where its lookup is, for a row that is not shown says nothing about its columns."""
+    if _read(raw, table, record_id, path.lookup.column.name) is None:
+        return None
+    there = raw.get(path.navigation)
+    if not isinstance(there, Mapping) or path.end.read_name not in there:
+        raise _bad_row(table, record_id, name, "the row that it stands in is not shown")
+    return _normal(there[path.end.read_name], table, record_id, table.attributes[name].column)
+
+
+def _normal(raw: Any, table: Table, record_id: str, column: Column) -> Scalar:
+    try:
+        return normalise(raw, column, side_without_null=False)
+    except ValueError as problem:
+        text = str(problem) if "got" in str(problem)[:4] else "the value does not fit its type"
+        raise _bad_row(table, record_id, column.name, text) from None
 
 
 def _id_in(raw: Mapping[str, Any], table: Table, name: str) -> bool:
@@ -197,8 +238,20 @@ def folded(value: Value) -> Value:
 
 
 def read_columns(write: Write, table: Table) -> tuple[str, ...]:
-    """Return the columns that the row after a write holds: those written and those that the plan had seen, if the table has them."""
-    return tuple(name for name in named_columns(write) if name in table.attributes)
+    """Return the columns that the row after a write holds: those written, seen by the plan or asked for, if the table has them."""
+    return tuple(name for name in named_columns(write) if name in table.attributes and table.attributes[name].behind is None)
+
+
+def with_paths(row: Row, write: Write) -> Row:
+    """Return a row with what the plan saw behind its lookups: the answer to a write does not show it, and the write is no part of it."""
+    paths = {name: value for name, value in write.seen.values.items() if path_of(name)} if write.seen else {}
+    return replace(row, values={**row.values, **paths}) if paths else row
+
+
+def moves_paths(write: Write) -> bool:
+    """Tell whether a write may set the lookup of a path that the plan saw: what is behind it then only another read tells."""
+    begins = {path[0] for name in (write.seen.values if write.seen else ()) if (path := path_of(name))}
+    return not begins.isdisjoint(write.values)
 
 
 def with_columns(row: Row, names: Collection[str]) -> Row:
@@ -208,7 +261,7 @@ def with_columns(row: Row, names: Collection[str]) -> Row:
 
 def named_columns(write: Write) -> tuple[str, ...]:
     """Return the columns that a write names."""
-    return tuple(dict.fromkeys([*write.values, *(write.seen.values if write.seen else ())]))
+    return tuple(dict.fromkeys([*write.values, *(write.seen.values if write.seen else ()), *write.told]))
 
 
 def write_parts(write: Write, table: Table, targets: Targets, path: str) -> tuple[Part, ...]:

@@ -1,6 +1,6 @@
 """Writes by `$batch`: each record gets its own verdict, whatever became of the others (dataverse.md 6.1; design laws 6 and 8)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -8,7 +8,7 @@ import httpx
 from shared.core.errors import Denied, Rejected, Stale, TandemError, Transient
 from shared.core.records import LinesOf, Write, WriteKind, WriteResult, is_guid
 from shared.systems import dataverse_wire as wire
-from shared.systems.dataverse_documents import LineTable, closes, document_parts
+from shared.systems.dataverse_documents import LineTable, closes, document_parts, is_closed_by_action
 from shared.systems.dataverse_errors import DOES_NOT_EXIST, SYSTEM, error_facts, part_error
 from shared.systems.dataverse_identity import Whoami
 from shared.systems.dataverse_metadata import Metadata
@@ -36,8 +36,12 @@ class WriteRun:
     us: str
     lines: LineTable | None = None
     """Where the lines of documents stand."""
+    texts: Mapping[int, str] = field(default_factory=dict)
+    """By place, what the resolution of a case says."""
     reread: list[int] = field(default_factory=list)
     """Documents that were written: what the server made of them only another read tells."""
+    doubtful: list[int] = field(default_factory=list)
+    """Documents whose closing was refused: it may have been done already, which only another read tells."""
     results: dict[int, WriteResult] = field(default_factory=dict)
     stopped: TandemError | None = None
     touched: bool = False
@@ -61,11 +65,14 @@ class Writes:
         self._reads = reads
         self._batch_size = batch_size
 
-    async def begin(self, entity: str, writes: Sequence[Write], lines: LinesOf | None = None) -> WriteRun:
+    async def begin(
+        self, entity: str, writes: Sequence[Write], lines: LinesOf | None = None, texts: Mapping[int, str] | None = None
+    ) -> WriteRun:
         """Look up all that the writes need: columns, who we are, and where their lookups and those of their lines lead."""
         names = {name for write in writes for name in wire.named_columns(write)}
         table, us = await self._metadata.table(entity, {*names, *wire.MERGE_COLUMNS}), await self._whoami.identity()
-        return WriteRun(table, writes, await self._targets(table, writes), us.user_id, await self._line_table(writes, lines))
+        targets, line_table = await self._targets(table, writes), await self._line_table(writes, lines)
+        return WriteRun(table, writes, targets, us.user_id, line_table, texts or {})
 
     async def _line_table(self, writes: Sequence[Write], lines: LinesOf | None) -> LineTable | None:
         if lines is None:
@@ -97,7 +104,7 @@ class Writes:
             if place in run.results:
                 continue
             try:
-                parts = document_parts(write, run.table, run.targets, self._service.path, run.lines)
+                parts = document_parts(write, run.table, run.targets, self._service.path, run.lines, run.texts.get(place))
             except TandemError as error:
                 run.results[place] = WriteResult(write.id, error=self._metadata.noted(error, run.table.definition.name))
                 continue
@@ -159,7 +166,7 @@ def _of_lines(write: Write, error: TandemError) -> TandemError:
 def _is_document(run: WriteRun, write: Write) -> bool:
     """Tell whether a write's last answer may not be its row as it is now: lines or a state came with it."""
     states = closes(run.table) and wire.STATUS in write.values
-    return write.kind is not WriteKind.DELETE and (states or (run.lines is not None and bool(write.lines)))
+    return write.kind is not WriteKind.DELETE and (states or wire.moves_paths(write) or (run.lines is not None and bool(write.lines)))
 
 
 def _result(run: WriteRun, place: int, answers: Sequence[PartAnswer], expected: int) -> WriteResult:  # noqa: PLR0911 - one line a finding reads best
@@ -168,8 +175,10 @@ def _result(run: WriteRun, place: int, answers: Sequence[PartAnswer], expected: 
         if answer.status >= FAILED:
             if write.kind is WriteKind.DELETE and is_gone(answer):
                 return WriteResult(write.id)  # done already, by whomever
-            about = wire.about(write, table)
-            return WriteResult(write.id, error=_of_lines(write, part_error(answer.status, answer.headers, answer.content, about)))
+            error = _of_lines(write, part_error(answer.status, answer.headers, answer.content, wire.about(write, table)))
+            if isinstance(error, Rejected) and write.kind is WriteKind.UPDATE and is_closed_by_action(write, table):
+                run.doubtful.append(place)
+            return WriteResult(write.id, error=error)
     if len(answers) < expected:
         return WriteResult(write.id, error=bad_answer(table.definition.name, "the reply has no answer for it", write.id))
     if write.kind is WriteKind.DELETE:
@@ -183,7 +192,7 @@ def _result(run: WriteRun, place: int, answers: Sequence[PartAnswer], expected: 
     except TandemError as error:  # it is written, but with which values only another read can tell
         said = f"the row came back unreadable ({error.code} {error.field})"
         return WriteResult(write.id, error=bad_answer(table.definition.name, said, write.id))
-    return WriteResult(write.id, row=row)
+    return WriteResult(write.id, row=wire.with_paths(row, write))
 
 
 def is_gone(answer: PartAnswer) -> bool:

@@ -226,9 +226,10 @@ async def test_a_changed_line_announces_its_document(site: Site) -> None:
 async def test_a_broken_walk_of_documents_goes_on_where_it_was(site: Site) -> None:
     """A position from the middle, of documents or of lines, brings what is left of both."""
     invoices = await site.seed([{"Number": f"I-{number}"} for number in range(25)], "Invoice")
-    await site.seed([{"Name": "Pen", "Quantity": 1, "InvoiceId": one} for one in invoices], "InvoiceProduct")
+    await site.seed([{"Name": "Pen", "Quantity": some, "InvoiceId": one} for some in range(10) for one in invoices], "InvoiceProduct")
     adapter = site.creatio(page_size=10)
     pages = await documents(adapter)
+    assert len(pages) > 4, "three pages of documents, and several of their lines"
     for number, page in enumerate(pages[:-1]):
         rest = await documents(adapter, page.position)
         told = {change.id for one in (*pages[: number + 1], *rest) for change in one.changes}

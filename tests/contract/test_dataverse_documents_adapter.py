@@ -236,3 +236,11 @@ async def test_a_state_does_not_open_the_way_past_somebodys_edit(org, lines):
     (row,) = (await adapter.read("salesorder", [made.id], COLUMNS, lines=LINES)).values()
     assert isinstance(row, Row)
     assert (row.values["name"], len(row.lines)) == ("Somebody's", 1)
+
+
+async def test_all_lines_are_told_with_their_documents(org):
+    """Only ids are read, of all documents; a compare asks which lines there are."""
+    adapter = org.dataverse()
+    made = [await order(org, adapter, {new_id(): line("Pen", "1", "2"), new_id(): line("Ink", "2", "3")}) for _ in range(3)]
+    found = [one async for page in adapter.all_lines(LINES) for one in page]
+    assert sorted(found) == sorted((row.id, key) for row in made for key in row.lines)

@@ -29,8 +29,11 @@ async def test_tables(org) -> None:
         "Contact",
         "Incident",
         "Invoice",
+        "Lead",
         "Opportunity",
+        "Pricelevel",
         "Product",
+        "Productpricelevel",
         "Quote",
         "Salesorder",
     ]

@@ -292,6 +292,24 @@ async def test_the_contacts_of_an_account_that_is_deleted(setting, left) -> None
         assert (await org.control("rows?entity=contact", method="GET"))["total"] == left
 
 
+@pytest.mark.parametrize(("table", "score"), [("lead", "msdyn_leadscore"), ("opportunity", "msdyn_opportunityscore")])
+async def test_insights_come_with_a_solution(table, score) -> None:
+    """`insights`: without the solutions the columns of the score are neither described nor read; once installed they are, empty."""
+    attributes = f"EntityDefinitions(LogicalName='{table}')/Attributes?$filter=LogicalName eq '{score}'"
+    path = "leads" if table == "lead" else "opportunities"
+    async with opened(insights="off") as org:
+        assert (await org.get(attributes))["value"] == []
+        assert (await org.refused("GET", f"{path}?$select={score}"))[0] == 400
+        [row_id] = await org.seed({"subject": "A"} if table == "lead" else {"name": "A"}, entity=table)
+        await org.control("settings", {"insights": "on"})
+        assert [found["LogicalName"] for found in (await org.get(attributes))["value"]] == [score]
+        await org.edit(row_id, entity=table, **{score: 73})
+        assert [row[score] for row in (await org.get(path, select=score))["value"]] == [73]
+        await org.control("settings", {"insights": "off"})
+        assert score not in (await org.get(f"{path}({row_id})"))
+        assert (await org.send("GET", f"{path}?$filter={score} eq 73")).status_code == 400
+
+
 @pytest.mark.parametrize(("setting", "status"), [("ignore", 204), ("refuse", 400)])
 async def test_columns_that_cannot_be_written(setting, status) -> None:
     """`read_only_columns`: left out of the write without a word, or refused."""

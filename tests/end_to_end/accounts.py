@@ -166,8 +166,9 @@ async def open_house(
     before_host: Callable[[Sandbox], Awaitable[None]] | None = None,
     chaos: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> AsyncIterator[House]:
-    """Run everything for the length of a block."""
-    async with Sandbox.start(directory, chaos, poll_schedule, time_scale, settings=settings, before_host=before_host) as sandbox:
+    """Run everything for the length of a block; accounts and contacts alone, unless the settings name other flows."""
+    chosen = {"FLOWS": "sales.account,sales.contact", **(settings or {})}
+    async with Sandbox.start(directory, chaos, poll_schedule, time_scale, settings=chosen, before_host=before_host) as sandbox:
         observer = Observer.of(sandbox)
         async with httpx.AsyncClient(trust_env=False, timeout=30.0) as client:
             try:

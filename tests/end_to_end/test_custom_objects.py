@@ -6,7 +6,7 @@ from typing import Any
 
 from sandbox.processes import Sandbox
 from tests.end_to_end.accounts import House, open_house
-from tests.end_to_end.scenarios import copied_mappings, in_step
+from tests.end_to_end.scenarios import COMPARES, SCALE, copied_mappings, in_step, until_polled
 
 FLOW = "custom.rental"
 MAPPING = {
@@ -85,7 +85,8 @@ async def test_a_custom_object_with_lines_needs_a_mapping_file_only(tmp_path: Pa
     """It is created after its account; lines come, change and go; notes go both ways; a bad line is told and nothing written."""
     mappings = copied_mappings(tmp_path)
     (mappings / f"{FLOW}.json").write_text(json.dumps(MAPPING), encoding="utf-8")
-    async with open_house(tmp_path, time_scale=5, settings={"MAPPINGS_DIR": str(mappings)}, before_host=_design) as house:
+    settings = {"MAPPINGS_DIR": str(mappings), "FLOWS": f"sales.account,sales.contact,{FLOW}"}
+    async with open_house(tmp_path, time_scale=5, settings=settings, before_host=_design) as house:
         creatio = house.creatio
         account = (await creatio.create("Account", {"Name": "Renter", "Code": "R-1", "UsrActive": True}))["Id"]
         rental = (await creatio.create("UsrRental", {"UsrName": "Summer", "UsrAccountId": account}))["Id"]
@@ -132,3 +133,29 @@ async def _item(house: House, rental: str, name: str, quantity: int) -> str:
     """Add an item in Creatio and return its id."""
     row = await house.creatio.create("UsrRentalItem", {"UsrName": name, "UsrQuantity": quantity, "UsrRentalId": rental})
     return str(row["Id"])
+
+
+async def test_an_item_deleted_behind_its_rentals_back_goes_with_the_next_compare(tmp_path: Path) -> None:
+    """Creatio lists no deletes and nobody touches the rental: the compare of all lines finds that one is gone, and only its rental."""
+    mappings = copied_mappings(tmp_path)
+    (mappings / f"{FLOW}.json").write_text(json.dumps(MAPPING), encoding="utf-8")
+    settings = COMPARES | {"MAPPINGS_DIR": str(mappings), "FLOWS": f"sales.account,sales.contact,{FLOW}"}
+    async with open_house(tmp_path, time_scale=SCALE, settings=settings, before_host=_design) as house:
+        account = (await house.creatio.create("Account", {"Name": "Renter", "Code": "R-1", "UsrActive": True}))["Id"]
+        rental = (await house.creatio.create("UsrRental", {"UsrName": "Summer", "UsrAccountId": account}))["Id"]
+        barge = await _item(house, rental, "Barge", 1)
+        await _item(house, rental, "Crane", 2)
+
+        async def arrived() -> bool:
+            return len(await _items(house)) == 2
+
+        await until_polled(house, arrived, "the rental is there with both items")
+        before = await house.creatio.row("UsrRental", rental)
+        await house.creatio.delete("UsrRentalItem", barge)
+
+        async def gone() -> bool:
+            return await _items(house) == {"Crane": 2}
+
+        await until_polled(house, gone, "the item is gone in Dynamics")
+        assert await house.creatio.row("UsrRental", rental) == before
+        assert await house.failures(rental, FLOW) == {}

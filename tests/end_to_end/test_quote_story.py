@@ -8,11 +8,15 @@ from tests.end_to_end.counter import Counter, amounts, lookup, money
 from tests.end_to_end.scenarios import in_step
 
 QUOTE, PROPOSAL = "sales.quote", "sales.opportunity_quote"
+OFFERS = {"FLOWS": f"sales.account,sales.contact,sales.product,sales.opportunity,{QUOTE},{PROPOSAL}"}
+"""Quotes of opportunities run only where they are named."""
+
+FLOWS = {"FLOWS": "sales.account,sales.contact,sales.product,sales.opportunity,sales.order,sales.quote"}
 
 
 async def test_a_draft_order_becomes_a_quote_and_is_won_when_it_is_confirmed(tmp_path: Path) -> None:
     """Without a line there is no quote; lines are changed, added and removed; won through the action; then only the order goes on."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio, counter = house.creatio, await Counter.open(house, Pen="1.50", Ink="7")
         status = {name: await lookup(house, "OrderStatus", name) for name in ("Draft", "Confirmation", "Running")}
         values = {"Number": "ORD-1", "AccountId": counter.buyer, "StatusId": status["Draft"], "UsrValidUntil": "2027-01-31T00:00:00Z"}
@@ -59,7 +63,7 @@ async def test_a_draft_order_becomes_a_quote_and_is_won_when_it_is_confirmed(tmp
 
 async def test_a_quote_that_dynamics_has_sent_is_never_rewritten_silently(tmp_path: Path) -> None:
     """Activated in Dynamics it stands as the customer has it; the edit in Creatio is told; a cancelled order closes it all the same."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio, counter = house.creatio, await Counter.open(house, Pen="1.50")
         status = {name: await lookup(house, "OrderStatus", name) for name in ("Draft", "Cancelled")}
         values = {"Number": "ORD-2", "AccountId": counter.buyer, "StatusId": status["Draft"]}
@@ -87,7 +91,7 @@ async def test_a_quote_that_dynamics_has_sent_is_never_rewritten_silently(tmp_pa
 
 async def test_an_order_that_was_never_a_draft_has_no_quote(tmp_path: Path) -> None:
     """A confirmed order is a sales order and nothing else: no quote is made only to be won."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         counter = await Counter.open(house, Pen="1.50")
         values = {"Number": "ORD-3", "AccountId": counter.buyer, "StatusId": await lookup(house, "OrderStatus", "Confirmation")}
         order = str((await house.creatio.create("Order", values))["Id"])
@@ -99,7 +103,7 @@ async def test_an_order_that_was_never_a_draft_has_no_quote(tmp_path: Path) -> N
 
 async def test_an_opportunity_with_a_proposal_becomes_a_quote_and_is_lost_with_it(tmp_path: Path) -> None:
     """Its products are the lines; it names opportunity and customer, belongs to one flow only, follows the deal, and is closed as lost."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=OFFERS) as house:
         creatio, counter = house.creatio, await Counter.open(house, Pen="1.50", Ink="7")
         stage = {name: await lookup(house, "OpportunityStage", name) for name in ("Presentation", "Proposal", "Lost")}
         values = {"Title": "Roof", "AccountId": counter.buyer, "StageId": stage["Presentation"]}

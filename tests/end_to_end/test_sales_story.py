@@ -7,14 +7,16 @@ from typing import Any
 from tests.end_to_end.accounts import House, open_house
 from tests.end_to_end.scenarios import in_step
 
+FLOWS = {"FLOWS": "sales.account,sales.contact,sales.product,sales.opportunity,sales.order,service.case"}
 
-async def _lookup(house: House, entity: str, name: str) -> str:
+
+async def lookup(house: House, entity: str, name: str) -> str:
     """Return the id of a lookup's value in Creatio."""
     return next(str(row["Id"]) for row in await house.creatio.rows(entity) if row["Name"] == name)
 
 
 async def _product(house: House, name: str, code: str, price: str) -> str:
-    values = {"Name": name, "Code": code, "Price": float(price), "UnitId": await _lookup(house, "Unit", "Piece"), "Active": True}
+    values = {"Name": name, "Code": code, "Price": float(price), "UnitId": await lookup(house, "Unit", "Piece"), "Active": True}
     return str((await house.creatio.create("Product", values))["Id"])
 
 
@@ -39,12 +41,12 @@ def _money(value: Any) -> Decimal:
 
 async def test_an_order_becomes_a_sales_order_to_the_cent_and_is_fulfilled(tmp_path: Path) -> None:
     """Lines of the catalogue and written in, discounts, tax and freight; changed lines; completed through the action; then read-only."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio = house.creatio
         account = (await creatio.create("Account", {"Name": "Buyer", "Code": "B-1", "UsrActive": True}))["Id"]
         pen, ink = await _product(house, "Pen", "P-1", "1.50"), await _product(house, "Ink", "P-2", "7")
-        unit = await _lookup(house, "Unit", "Piece")
-        confirmed = await _lookup(house, "OrderStatus", "Confirmation")
+        unit = await lookup(house, "Unit", "Piece")
+        confirmed = await lookup(house, "OrderStatus", "Confirmation")
         values = {"Number": "ORD-1", "AccountId": account, "StatusId": confirmed, "UsrDiscountAmount": 2.0, "UsrFreight": 4.9}
         order = str((await creatio.create("Order", values))["Id"])
         pens = await _line(house, order, 3, "1.50", ProductId=pen, UnitId=unit, Name="Pen")
@@ -74,7 +76,7 @@ async def test_an_order_becomes_a_sales_order_to_the_cent_and_is_fulfilled(tmp_p
         assert _money(changed["totalamount"]) == _money(ours["Amount"]) + Decimal("2.90") != _money(made["totalamount"])
         assert len(await house.dynamics.rows("salesorderdetail")) == 2
 
-        await creatio.edit("Order", order, {"StatusId": await _lookup(house, "OrderStatus", "Completed")})
+        await creatio.edit("Order", order, {"StatusId": await lookup(house, "OrderStatus", "Completed")})
         await in_step(house)
         assert (await _order(house, "ORD-1"))["statecode"] == 3
         assert await house.failures(order, "sales.order") == {}
@@ -86,10 +88,10 @@ async def test_an_order_becomes_a_sales_order_to_the_cent_and_is_fulfilled(tmp_p
 
 async def test_an_opportunity_is_won_through_the_action(tmp_path: Path) -> None:
     """Amount, date and stage follow; won in Creatio is won in Dynamics, and going back to a stage reopens it."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio = house.creatio
         account = (await creatio.create("Account", {"Name": "Buyer", "Code": "B-1", "UsrActive": True}))["Id"]
-        stage = {name: await _lookup(house, "OpportunityStage", name) for name in ("Proposal", "Won")}
+        stage = {name: await lookup(house, "OpportunityStage", name) for name in ("Proposal", "Won")}
         values = {"Title": "Roof", "AccountId": account, "StageId": stage["Proposal"], "Amount": 1200.5, "Probability": 40}
         deal = str((await creatio.create("Opportunity", values))["Id"])
 
@@ -112,12 +114,51 @@ async def test_an_opportunity_is_won_through_the_action(tmp_path: Path) -> None:
         assert await house.failures(deal, "sales.opportunity") == {}
 
 
+async def test_an_opportunity_takes_its_products_along(tmp_path: Path) -> None:
+    """Three products to the cent, one changed and one removed; won with them, and nothing is written in a quiet cycle."""
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
+        creatio = house.creatio
+        account = (await creatio.create("Account", {"Name": "Buyer", "Code": "B-1", "UsrActive": True}))["Id"]
+        stage = {name: await lookup(house, "OpportunityStage", name) for name in ("Proposal", "Won")}
+        products = [
+            await _product(house, name, f"P-{name}", price) for name, price in (("Tile", "2.35"), ("Slate", "7.99"), ("Work", "65"))
+        ]
+        deal = str((await creatio.create("Opportunity", {"Title": "Roof", "AccountId": account, "StageId": stage["Proposal"]}))["Id"])
+        amounts = [("100", "2.35"), ("3", "7.99"), ("12.5", "65")]
+        lines = [
+            str((await creatio.create("OpportunityProductInterest", _interest(deal, product, *amount)))["Id"])
+            for product, amount in zip(products, amounts, strict=True)
+        ]
+
+        async def there() -> bool:
+            await house.poll()
+            return len(await house.dynamics.rows("opportunityproduct")) == len(lines)
+
+        await house.until(there, "the opportunity is there with its products", 60)
+        await in_step(house, 1)
+        (made,) = await house.dynamics.rows("opportunity")
+        assert (_money(made["totalamount"]), _money(made["estimatedvalue"])) == (Decimal("1071.47"), Decimal("1071.47"))
+        await creatio.edit("OpportunityProductInterest", lines[0], {"Quantity": 90.0, "Amount": 211.5})
+        await creatio.delete("OpportunityProductInterest", lines[1])
+        await creatio.edit("Opportunity", deal, {"StageId": stage["Won"]})
+        await in_step(house)
+        (won,) = await house.dynamics.rows("opportunity")
+        assert (won["statecode"], _money(won["totalamount"]), _money(won["estimatedvalue"])) == (1, Decimal("1024.00"), Decimal("1024.00"))
+        assert len(await house.dynamics.rows("opportunityproduct")) == 2
+        assert await house.failures(deal, "sales.opportunity") == {}
+
+
+def _interest(deal: str, product: str, quantity: str, price: str) -> dict[str, Any]:
+    amount = float(Decimal(quantity) * Decimal(price))
+    return {"OpportunityId": deal, "ProductId": product, "Quantity": float(quantity), "Price": float(price), "Amount": amount}
+
+
 async def test_a_case_is_resolved_on_either_side(tmp_path: Path) -> None:
     """Resolved in Dynamics is seen in Creatio; resolved in Creatio goes through CloseIncident."""
-    async with open_house(tmp_path, time_scale=5) as house:
+    async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
         creatio, dynamics = house.creatio, house.dynamics
         account = (await creatio.create("Account", {"Name": "Buyer", "Code": "B-1", "UsrActive": True}))["Id"]
-        new, resolved = await _lookup(house, "CaseStatus", "New"), await _lookup(house, "CaseStatus", "Resolved")
+        new, resolved = await lookup(house, "CaseStatus", "New"), await lookup(house, "CaseStatus", "Resolved")
         cases = [
             str((await creatio.create("Case", {"Subject": subject, "AccountId": account, "StatusId": new}))["Id"])
             for subject in ("Smoke", "Noise")

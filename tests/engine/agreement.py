@@ -26,7 +26,7 @@ class Agreement:
     def check(self) -> None:
         """Look at everything."""
         for binding in self.world.ledger.bound:
-            if binding.state is BindingState.BOUND:
+            if binding.state is BindingState.BOUND and binding.flow in (FLOW, CONTACTS):
                 self._pair(binding)
             assert binding.state is not BindingState.CREATING, f"a create was left open: {binding}"
         self._all_bound()

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from shared.core.binding import Binding, Bound, BoundPage, Seen
+from shared.core.document import mark_of_lines
 from shared.core.errors import Stale, TandemError
 from shared.core.records import Side
 from shared.core.work import (
@@ -139,7 +140,8 @@ class FakeLedger:
         self._step("ledger.scan_bindings")
         rows = [(self.born[b.etag], b) for b in self.bound if b.flow == flow]
         rows = sorted((row for row in rows if row[0] > int(after or 0)), key=lambda row: row[0])
-        page = [Bound(b.creatio_id, b.dynamics_id, b.state, b.creatio_stamp, b.dynamics_stamp, b.gone) for _, b in rows[:limit]]
+        found = [b for _, b in rows[:limit]]
+        page = [Bound(b.creatio_id, b.dynamics_id, b.state, b.creatio_stamp, b.dynamics_stamp, b.gone, mark_of_lines(b)) for b in found]
         return BoundPage(page, str(rows[limit - 1][0]) if len(rows) > limit else None)
 
     async def bindings(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Binding]:

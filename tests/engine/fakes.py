@@ -5,7 +5,7 @@ Every step of every fake first calls `world.step(name)`, which a test may use to
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -81,6 +81,13 @@ class Record:
 class FakeSystem:
     """A system in memory. `etags` tells Dataverse's way (If-Match) from Creatio's (pre-image and post-image)."""
 
+    requests = writes = 0
+    page_size = 1000
+    denied = False
+    line_entity = ""
+    sums_by_sql = False
+    """True where a line that is saved or deleted leaves its document's own time as it is."""
+
     def __init__(self, name: str, side: Side, columns: Collection[Column], clock: FakeClock, step: Step, *, etags: bool) -> None:
         self.name, self.side, self.etags, self.without_null = name, side, etags, not etags
         self.columns = {column.name: column for column in columns}
@@ -88,17 +95,17 @@ class FakeSystem:
         self.records: dict[str, Record] = {}
         self.deleted: dict[str, int] = {}
         self.sequence = 0
-        self.requests = 0
-        self.writes = 0
         self.mail: dict[str, str] = {}
         self.normalise: Callable[[str, Value], Value] = lambda _column, value: value
         self.refuse: Callable[[Write], TandemError | None] = lambda _write: None
+        self.forbid: Callable[[Write], TandemError | None] = lambda _write: None
+        """The server's own rules, which hold whatever else goes wrong."""
+        self.wrote: Callable[[str], None] = lambda _record_id: None
+        """Told of each record that we have written."""
         self.lose_reply: Callable[[], bool] = lambda: False
         self.lose_request: Callable[[], bool] = lambda: False
         self.after_plan: Callable[[str], None] = lambda _record_id: None
         self.between: Callable[[str], None] = lambda _record_id: None
-        self.denied = False
-        self.page_size = 1000
         self.env = f"{name}/one"
         self.sees_all = True
         self.tells_deletes = etags
@@ -122,12 +129,13 @@ class FakeSystem:
         self._latest = START - timedelta(days=1)
         self.further: set[str] = set()
         """Entities beside the main one."""
-        self.line_entity = ""
         self.line_columns: dict[str, Column] = {}
         self.lines: dict[str, dict[str, dict[str, Value]]] = {}
         """The lines of documents by document and line id."""
         self.totals: Callable[[dict[str, dict[str, Value]]], dict[str, Value]] = lambda _lines: {}
         """What the server works out for the header whenever a line is saved."""
+        self.line_saves: dict[str, int] = {}
+        """By document, when one of its lines was saved last: the feed of the lines. None tells of deleted ones."""
         self.elsewhere: dict[str, str] = {}
         """The entity of each record that is not in the main one."""
 
@@ -156,9 +164,17 @@ class FakeSystem:
                 self._store(child, {**record.values, **cut}, by_us=by_us)
 
     def edit_lines_as_user(self, record_id: str, lines: Mapping[str, Mapping[str, Value] | None]) -> None:
-        """Save or delete lines of a document, as a user does; the document changes with them."""
+        """Save or delete lines of a document, as a user does; the document changes with them, unless the server sums up by SQL."""
         self._store_lines(record_id, lines)
-        self._store(record_id, {**self.records[record_id].values, **self.totals(self.lines[record_id])}, by_us=False)
+        record = self.records[record_id]
+        values = {**record.values, **self.totals(self.lines[record_id])}
+        if not self.sums_by_sql:
+            self._store(record_id, values, by_us=False)
+        else:
+            self.records[record_id] = replace(record, values=values)
+        if any(line is not None for line in lines.values()):
+            self.sequence += 1
+            self.line_saves[record_id] = self.sequence
 
     def _store_lines(self, record_id: str, lines: Mapping[str, Mapping[str, Value] | None]) -> None:
         there = self.lines.setdefault(record_id, {})
@@ -232,11 +248,18 @@ class FakeSystem:
         changed = [(r.sequence, Change(i, r.stamp)) for i, r in self._of(entity).items() if r.sequence > after and i not in self.hidden]
         lost = {i: at for i, at in self.deleted.items() if self._is_in(entity, i)}
         gone = [(at, Change(i, None, deleted=True)) for i, at in lost.items() if at > after and self.tells_deletes and position]
-        entries, end = sorted([*changed, *gone], key=lambda entry: entry[0]), self.sequence
+        told = self.line_saves if lines and not self.etags else {}
+        saved = [(at, Change(i, None)) for i, at in told.items() if at > after and i in self.records]
+        entries, end = sorted([*changed, *gone, *saved], key=lambda entry: entry[0]), self.sequence
         while len(entries) > self.page_size:
             page, entries = entries[: self.page_size], entries[self.page_size :]
             yield ChangePage([change for _, change in page], str(page[-1][0]), complete=False, server_time=self.now())
         yield ChangePage([change for _, change in entries], str(end), complete=True, server_time=self.now())
+
+    async def all_lines(self, lines: LinesOf):
+        self._gate("all_lines")
+        self.requests += 1
+        yield [(document, line) for document, some in self.lines.items() if document in self.records for line in some]
 
     async def ranges(self, entity: str, by: RangeBy, since, until, size: int, after=None):
         self._gate("ranges")
@@ -330,7 +353,7 @@ class FakeSystem:
 
     def _write_one(self, write: Write, entity: str = "") -> WriteResult:
         self.after_plan(write.id)
-        refusal = self.refuse(write) or self._dangling(write)
+        refusal = self.refuse(write) or self.forbid(write) or self._dangling(write)
         if refusal is not None:
             return WriteResult(write.id, error=refusal)
         if write.kind is WriteKind.CREATE:
@@ -348,6 +371,7 @@ class FakeSystem:
         self._store_lines(write.id, write.lines)
         summed = self.totals(self.lines[write.id]) if write.lines else {}
         self._store(write.id, {**self.records[write.id].values, **write.values, **summed}, by_us=True)
+        self.wrote(write.id)
         self.between(write.id)
         before = met if not self.etags and write.seen is not None and met.values != write.seen.values else None
         return WriteResult(write.id, self._true_row(write.id), before)
@@ -369,5 +393,8 @@ class FakeSystem:
         self._store_lines(write.id, write.lines)
         summed = self.totals(self.lines[write.id]) if write.lines else {}
         self._store(write.id, {**dict.fromkeys(self.columns), **write.values, **key, **summed}, by_us=True)
+        self.wrote(write.id)
         self.between(write.id)
-        return WriteResult(write.id, copy(self._true_row(write.id)))
+        made = self._true_row(write.id)
+        told = {*write.values, *write.told}  # of a new record servers tell what was written, and what they were asked for
+        return WriteResult(write.id, replace(made, values={name: value for name, value in made.values.items() if name in told}))

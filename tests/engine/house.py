@@ -18,6 +18,7 @@ from shared.core.work import RunKind
 from shared.engine import delete, scan
 from tests.engine.agreement import CONTACTS, Agreement, lost_in_the_window
 from tests.engine.fakes import Crash
+from tests.engine.paperwork import Paperwork
 from tests.engine.people import People
 from tests.engine.world import FLOW, World
 
@@ -48,6 +49,9 @@ def contacts() -> dict[str, object]:
 
 class House(RuleBasedStateMachine):
     """The world of one history, and the ways to let it rest and look at it."""
+
+    papers = False
+    """True where there are documents with lines as well."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,6 +90,8 @@ class House(RuleBasedStateMachine):
         if policy == "deactivate":
             world.mapping["inactive"] = {"creatio": {"Active": False}, "dynamics": {"active": False}}
         world.further.append(contacts())
+        if self.papers:
+            self.paperwork = Paperwork(world, self.people)
         world.start()
         for name in ("first", "second", "third"):
             self.people.create(Side.CREATIO, name, None, None, None)
@@ -142,6 +148,8 @@ class House(RuleBasedStateMachine):
         assert (self.world.creatio.writes, self.world.dynamics.writes) == before, "a quiet cycle wrote"
         self._open_new_pairs()
         Agreement(self.world, self.people).check()
+        if self.papers:
+            self.paperwork.check()
         lost = list(lost_in_the_window(self.world, self.journal))
         event(f"edits lost in Creatio's window: {len(lost)}")
         event(f"fields that a late write of ours changed: {self.people.late}")
@@ -168,7 +176,7 @@ class House(RuleBasedStateMachine):
         """Do what an operator does in the morning: start, answer, align, reprocess; and let the watch timer fire."""
         world = self.world
         self.world.clock.tick(1200)
-        for flow in (FLOW, CONTACTS):
+        for flow in world.services.mappings.flows:
             state = await world.ledger.poll_state()
             settings = world.services.settings(flow, state.flows)
             if not settings.started:
@@ -180,7 +188,7 @@ class House(RuleBasedStateMachine):
                 await self.reply(flow)
             await world.operate.reprocess(flow)
         status = (await world.operate.status())["flows"]
-        for flow in (FLOW, CONTACTS):
+        for flow in world.services.mappings.flows:
             if status[flow]["needs_alignment"] and not status[flow]["walking"]:
                 await world.walk.start(flow, RunKind.ALIGN, Side.CREATIO, dry=False)
         await world.drain()

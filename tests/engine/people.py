@@ -82,6 +82,8 @@ class People:
         self.number = 0
         self.lags: dict[Side, int] = dict.fromkeys(Side, 0)
         """So many reads of a side still show records as they were before an edit."""
+        self.lagged = False
+        """True once a replica lagged: then a header and its sums may be older than its lines."""
         self.lost: dict[Side, dict[str, Record]] = {side: {} for side in Side}
         """Deleted records, which somebody may restore."""
         self.removed: dict[Side, dict[str, Column]] = {}

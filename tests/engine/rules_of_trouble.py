@@ -69,7 +69,7 @@ class TroubleAtWork(Everyday):
     @rule(side=SIDES, reads=st.integers(1, 4))
     def lag(self, side: Side, reads: int) -> None:
         """Let a replica show records as they were before the edits that come now, for so many reads."""
-        self.people.lags[side] = reads
+        self.people.lags[side], self.people.lagged = reads, True
 
     @rule(side=SIDES, on=st.booleans())
     def normalise(self, side: Side, on: bool) -> None:

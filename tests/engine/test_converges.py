@@ -6,19 +6,23 @@ at rest stands in agreement.py. A machine of its own for each kind of trouble me
 
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.engine.rules_of_clerks import ClerksAtWork
 from tests.engine.rules_of_operators import OperatorsAtWork
 from tests.engine.rules_of_people import PeopleAtWork
 from tests.engine.rules_of_trouble import TroubleAtWork
 
 
-class Everything(PeopleAtWork, OperatorsAtWork, TroubleAtWork):
+class Documents(ClerksAtWork, TroubleAtWork):
+    """Documents with lines and the accounts and contacts that they refer to, and everything that can go wrong."""
+
+
+class Everything(PeopleAtWork, OperatorsAtWork, ClerksAtWork, TroubleAtWork):
     """Two systems, an app that may die at any step, servers that fail, and people who never stop."""
 
 
 PROFILE = settings.get_current_profile_name()
 EXAMPLES = {"faults": 80, "thorough": 5_000}
-"""Of each of the four machines."""
-PROFILE = settings.get_current_profile_name()
+"""Of each of the machines."""
 SETTINGS = settings(
     max_examples=EXAMPLES.get(PROFILE, 150),
     # To make a history small takes minutes, which a test of the daily suite does not have.
@@ -31,5 +35,5 @@ SETTINGS = settings(
     print_blob=True,
 )
 TestPeople, TestOperators = PeopleAtWork.TestCase, OperatorsAtWork.TestCase
-TestTrouble, TestEverything = TroubleAtWork.TestCase, Everything.TestCase
-TestPeople.settings = TestOperators.settings = TestTrouble.settings = TestEverything.settings = SETTINGS
+TestTrouble, TestEverything, TestDocuments = TroubleAtWork.TestCase, Everything.TestCase, Documents.TestCase
+TestPeople.settings = TestOperators.settings = TestTrouble.settings = TestEverything.settings = TestDocuments.settings = SETTINGS

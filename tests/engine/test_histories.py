@@ -172,3 +172,17 @@ async def test_a_link_that_had_waited_is_written_though_its_first_write_got_lost
 
     assert lost
     assert world.creatio.value(record, "ParentId") == world.twin(Side.DYNAMICS, guid(1))
+
+
+async def test_an_edit_between_a_create_and_its_read_back_is_no_echo(world):
+    """Somebody fills a column of a new record that the create left empty, before we read the record back: the edit reaches the source."""
+
+    def fill(record_id: str) -> None:
+        world.dynamics.between = lambda _record_id: None
+        world.dynamics.edit_as_user(record_id, telephone1="5")
+
+    world.dynamics.between = fill
+    world.creatio.create_as_user(guid(1), Id=guid(1), Name="New")
+    await world.cycle(3)
+
+    assert world.creatio.value(guid(1), "Phone") == "5"

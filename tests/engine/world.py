@@ -94,6 +94,7 @@ class World:
     keys: str = "k1:" + "A" * 43 + "="
     poll_slice: timedelta = timedelta(seconds=45)
     compare_seconds: float = 6 * 3600
+    default_owner: str = ""
     further: list[dict[str, object]] = field(default_factory=list)
     """Mappings of further flows."""
     events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
@@ -129,6 +130,7 @@ class World:
                 slots={"creatio": 4, "dataverse": 4},
                 poll_slice=self.poll_slice,
                 compare_interval=timedelta(seconds=self.compare_seconds),
+                default_owner=self.default_owner,
             ),
         )
         self.services = services

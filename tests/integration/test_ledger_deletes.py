@@ -9,12 +9,14 @@ from datetime import timedelta
 import pytest
 
 from shared.core.binding import Binding, BindingState, Bound, BoundPage
+from shared.core.census import mark_of
+from shared.core.document import LINE
 from shared.core.errors import Stale
 from shared.core.records import Side, Stamp
 from shared.core.work import BatchState, Census, DeleteCount, HeldDelete, Pin, RunKind, Waiting
 from shared.ledger.store import TableLedger
 from tests.engine.fake_ledger import FakeLedger
-from tests.integration.ledger_samples import FLOW, NOON, SECOND, FakeClock, batch, binding
+from tests.integration.ledger_samples import FLOW, NOON, SECOND, FakeClock, batch, binding, field_state
 
 
 @pytest.fixture(params=["tables", "memory"])
@@ -104,6 +106,17 @@ async def test_a_scan_that_begins_later_meets_a_moved_binding_at_its_full_row(le
     page = await ledger.scan_bindings(FLOW)
     assert ledger.requests - before == 1
     assert page.bound == [Bound("a0", "f1", BindingState.ENDED, refused.creatio_stamp, refused.dynamics_stamp, (Side.CREATIO,))]
+
+
+async def test_a_scan_tells_which_lines_a_document_has(either: TableLedger | FakeLedger) -> None:
+    """It reads one mark for them all; a binding without lines has none, and other lines have another mark."""
+    names = [f"{LINE}{number}" for number in range(3)]
+    for place, lines in enumerate([names, names[:2], []]):
+        fields = {"Name=name": field_state(0), **{name: field_state(1) for name in lines}}
+        await either.save_bindings([binding(f"a{place}", f"b{place}", fields=fields)])
+    page = await either.scan_bindings(FLOW)
+    assert {one.creatio_id: one.lines for one in page.bound} == {"a0": mark_of(names), "a1": mark_of(reversed(names[:2])), "a2": 0}
+    assert len({one.lines for one in page.bound}) == len(page.bound)
 
 
 async def test_a_scan_goes_on_when_bindings_come_and_go(either: TableLedger | FakeLedger) -> None:

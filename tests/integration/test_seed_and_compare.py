@@ -12,8 +12,10 @@ from sandbox.dataverse.server import create_app as create_dataverse
 from sandbox.seed import seed
 from sandbox.serve import running
 from shared.core.binding import Binding, BindingState
+from shared.core.document import line_id
 from shared.core.records import Side
-from tests.unit.mapped_world import flow_context, mappings
+from shared.engine.services import Limits
+from tests.unit.mapped_world import flow_context, line_context, mappings
 
 FLOW = "sales.account"
 PEOPLE = "sales.contact"
@@ -36,7 +38,9 @@ class Described:
         self._flow, self._side = flow, side
 
     async def describe(self, entity, columns, options):
-        return flow_context(self._flow).entities[self._side]
+        lines = mappings().flows[self._flow].lines
+        own = lines is not None and entity == lines.end(self._side).entity
+        return (line_context if own else flow_context)(self._flow).entities[self._side]
 
     async def users(self):
         return {}
@@ -55,6 +59,7 @@ def services_of(pairs, ended):
         mapping=lambda flow: flows[flow],
         mappings=mappings(),
         keyring=None,
+        limits=Limits(),
         clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
         ledger=SimpleNamespace(bindings=read),
         system=lambda mapping, side: Described(mapping.flow, side),
@@ -263,3 +268,22 @@ async def test_the_same_seed_makes_the_same_records() -> None:
             await control.close()
     assert found[0] == found[1]
     assert all(one != other for one, other in zip(found[0], found[2], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [({}, set()), ({"tax": 1.0}, {"line", "totalamount"}), ({"productdescription": "Ink"}, {"line"}), (None, {"line", "totalamount"})],
+)
+async def test_lines_and_totals_are_compared(sides, change, seen) -> None:
+    """A line that Dynamics has otherwise, or not at all, is one difference of its document, and so is a sum that is not Creatio's."""
+    creatio, dynamics = sides.controls[Side.CREATIO], sides.controls[Side.DYNAMICS]
+    order = (await creatio.create("Order", {"Number": "ORD-1"}))["Id"]
+    amounts = {"Price": 1.5, "TaxAmount": 0.5, "Amount": 4.5, "TotalAmount": 5.0}
+    line = (await creatio.create("OrderProduct", {"OrderId": order, "Name": "Pen", "Quantity": 3.0, **amounts}))["Id"]
+    twin = (await dynamics.create("salesorder", {"name": "ORD-1", "ordernumber": "ORD-1"}))["salesorderid"]
+    if change is not None:
+        row = {"productdescription": "Pen", "isproductoverridden": True, "quantity": 3.0, "priceperunit": 1.5, "tax": 0.5, **change}
+        await dynamics.create("salesorderdetail", {"salesorderdetailid": line_id("sales.order", line), "salesorderid": twin, **row})
+    found = await compared(sides, [(order, twin)], flow="sales.order")
+    told = {difference.field.partition("/")[0] for difference in found.differences}
+    assert told & {"line", "totalamount"} == seen

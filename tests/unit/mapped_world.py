@@ -1,17 +1,20 @@
 """The live metadata that mapping tests stand on: both sides as the stand-ins' metadata files describe them, and a few people."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from sandbox.creatio.content import fill, made_id
 from sandbox.creatio.database import Database
 from sandbox.creatio.schema import load_schema
-from sandbox.dataverse.definitions import load_tables
-from shared.core.mapping import MappingSet
+from sandbox.dataverse.definitions import Table, custom_table, load_tables
+from shared.core.mapping import Mapping, MappingSet
 from shared.core.mapping_load import load
-from shared.core.records import Column, ColumnType, Entity, Side
+from shared.core.records import Column, ColumnType, Entity, Side, path_of
 from shared.core.rules import ENDED, Context
+from shared.systems import dataverse_resolutions
 
 MAPPINGS = Path(__file__).resolve().parents[2] / "mappings"
 CREATIO_TYPES = {
@@ -29,6 +32,7 @@ DATAVERSE_TYPES = {
     "Integer": ColumnType.INTEGER,
     "Money": ColumnType.DECIMAL,
     "Decimal": ColumnType.DECIMAL,
+    "Double": ColumnType.DECIMAL,
     "Boolean": ColumnType.BOOLEAN,
     "DateTime": ColumnType.DATETIME,
     "DateOnly": ColumnType.DATE,
@@ -55,6 +59,13 @@ LISTS = {
     "pricelevel": ("Default Price List", "Price List EUR", "Price List GBP"),
 }
 """Rows of the short tables in Dynamics whose names the value lists use."""
+LICENSED: dict[str, dict[str, dict[str, Any]]] = {
+    "msdyn_opportunitykpiitem": {
+        "msdyn_name": {"type": "String", "max_length": 100},
+        "msdyn_relationshiphealthscorestate": {"type": "Picklist", "options": {"1": "Good", "2": "Fair", "3": "Poor"}},
+    }
+}
+"""Tables that come with a licence, as far as their columns are known from memory; optional rows lead there."""
 PARENTS = {
     Side.CREATIO: {
         "bound": "c0000000-0000-4000-8000-000000000011",
@@ -109,16 +120,20 @@ def creatio_columns(entity: str, options: tuple[str, ...]) -> dict[str, Column]:
     return found
 
 
+def _table(entity: str) -> Table:
+    return load_tables().get(entity) or custom_table(entity, LICENSED[entity])
+
+
 @cache
 def dynamics_columns(entity: str) -> dict[str, Column]:
-    """Return a table's columns, those of lookups with several targets also by navigation property, as the adapter names them."""
+    """Return a table's columns as the adapter names them: lookups with several targets also by navigation, a case with its resolution."""
     found = _plain_columns(entity)
-    for column in load_tables()[entity].columns.values():
+    for column in _table(entity).columns.values():
         for target, navigation in column.navigation.items() if column.polymorphic else ():
             if navigation == column.name:
                 continue
             found[navigation] = Column(navigation, ColumnType.LOOKUP, targets=(target,))
-    return found
+    return {**found, **(dataverse_resolutions.COLUMNS if entity == dataverse_resolutions.CASE else {})}
 
 
 def _plain_columns(entity: str) -> dict[str, Column]:
@@ -127,13 +142,13 @@ def _plain_columns(entity: str) -> dict[str, Column]:
             column.name,
             DATAVERSE_TYPES[column.type],
             max_length=column.max_length,
-            scale=(2 if column.precision is None else column.precision) if column.type in ("Money", "Decimal") else None,
+            scale=(2 if column.precision is None else column.precision) if column.type in ("Money", "Decimal", "Double") else None,
             creatable=column.creatable,
             updatable=column.updatable,
             targets=column.targets,
             options={str(value): label for value, label in column.options.items()} | _listed(column.targets),
         )
-        for column in load_tables()[entity].columns.values()
+        for column in _table(entity).columns.values()
         if column.type in DATAVERSE_TYPES
     }
 
@@ -143,15 +158,27 @@ def _listed(targets: tuple[str, ...]) -> dict[str, str]:
     return {str(uuid5(NAMESPACE_OID, name)): name for target in targets if len(targets) == 1 for name in LISTS.get(target, ())}
 
 
+def columns_of(flow: Mapping, side: Side) -> dict[str, Column]:
+    """Return the metadata of a flow's entity on a side, with the paths that its rows read."""
+    compared = (name for row in flow.fields for name in row.same or ())
+    entity, options = flow.entity(side), (*flow.option_columns(side), *compared)
+    plain = creatio_columns(entity, options) if side is Side.CREATIO else dynamics_columns(entity)
+    behind = {name: _behind(entity, side, *path, listed=name in options) for name in flow.columns(side) if (path := path_of(name))}
+    return {**plain, **{name: replace(column, name=name, creatable=False, updatable=False) for name, column in behind.items()}}
+
+
+def _behind(entity: str, side: Side, lookup: str, column: str, *, listed: bool) -> Column:
+    if side is Side.CREATIO:
+        target = load_schema().entities[entity].navigations[lookup].target or ""
+        return creatio_columns(target, (column,) if listed else ())[column]
+    return dynamics_columns(dynamics_columns(entity)[lookup].targets[0])[column]
+
+
 @cache
 def flow_context(flow: str) -> Context:
     """Return what the rules of a flow see: metadata, value lists, three users a side, one record of each flow in each state."""
     mapping = mappings().flows[flow]
-    here, there = mapping.entity(Side.CREATIO), mapping.entity(Side.DYNAMICS)
-    entities = {
-        Side.CREATIO: Entity(here, creatio_columns(here, mapping.option_columns(Side.CREATIO))),
-        Side.DYNAMICS: Entity(there, dynamics_columns(there)),
-    }
+    entities = {side: Entity(mapping.entity(side), columns_of(mapping, side)) for side in Side}
     references = {}
     for name in mappings().flows:
         for side in Side:

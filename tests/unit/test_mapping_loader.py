@@ -8,7 +8,7 @@ from shared.core.errors import ConfigError
 from shared.core.mapping import RULES, Mapping, MappingSet, Row
 from shared.core.mapping_load import load
 from shared.core.records import Side
-from tests.unit.mapped_world import flow_files, value_files
+from tests.unit.mapped_world import flow_files, mappings, value_files
 
 NAME = {"creatio": "Name", "way": "=", "dynamics": "name"}
 LISTS = {"kinds": '{"values": [{"creatio": "Customer", "dynamics": 3}]}'}
@@ -78,6 +78,18 @@ REFUSED_ROWS = {
     "two ways with an id": (
         row("Id", "=", "zip", rule="source_id"),
         "sales.account: row 2 (Id=zip): way: got '=', allowed '>' or '<': the rule 'source_id' can't be reversed",
+    ),
+    "two ways with a plain text": (
+        row("Zip", "=", "zip", rule="plain_text"),
+        "sales.account: row 2 (Zip=zip): way: got '=', allowed '>' or '<': the rule 'plain_text' can't be reversed",
+    ),
+    "two ways while": (
+        row("Zip", "=", "zip", only_while={"column": "StatusId", "any_of": ["Resolved"]}),
+        "sales.account: row 2 (Zip=zip): needs, unless, only_while: got way '=', allowed '>': they are conditions on the Creatio record",
+    ),
+    "instead of what is only written": (
+        row("Zip", ">", "zip", instead="code"),
+        "sales.account: row 2 (Zip=zip): instead: allowed with '=' and '<' and one Dynamics column: it says what is read there",
     ),
     "two ways with a join by comma": (
         row("Zip", "=", ["a", "b"], rule="join", separator=", "),
@@ -325,6 +337,15 @@ def test_a_flow_reads_the_columns_of_its_conditions() -> None:
     assert flow.option_columns(Side.DYNAMICS) == ("statecode",)
 
 
+def test_a_flow_reads_what_its_rows_depend_on() -> None:
+    """The column of `only_while` is read with its labels in Creatio, that of `instead` in Dynamics; neither is written."""
+    first = row("Zip", ">", "zip", only_while={"column": "StatusId", "any_of": ["Resolved"]})
+    flow = loaded(first, row("Code", "=", "code", instead="othercode"))
+    assert flow.columns(Side.CREATIO) == ("Name", "Zip", "StatusId", "Code")
+    assert flow.columns(Side.DYNAMICS) == ("name", "zip", "code", "othercode")
+    assert (flow.option_columns(Side.CREATIO), flow.option_columns(Side.DYNAMICS)) == (("StatusId",), ())
+
+
 @pytest.mark.parametrize(
     ("create", "creatio", "dynamics"),
     [("both", True, True), ("to_dynamics", False, True), ("to_creatio", True, False), ("none", False, False)],
@@ -350,7 +371,11 @@ def hash_of(given, lists=None) -> str:
 
 CHOICE = row("TypeId", "=", "typecode", rule="choice", values="kinds")
 HARMLESS = [{"note": "why"}, {"owner": "ask"}, {"required": True}, {"otherwise": "keep"}]
-TELLING = [{"values": "labels"}, {"dynamics": "othercode"}, {"creatio": "OtherId"}]
+WHILE = {"column": "StatusId", "any_of": ["Resolved"]}
+TELLING = [
+    *({"values": "labels"}, {"dynamics": "othercode"}, {"creatio": "OtherId"}, {"same": ["A", "B"]}),
+    *({"instead": "othercode"}, {"way": ">", "only_while": WHILE}),
+]
 
 
 @pytest.mark.parametrize("change", HARMLESS, ids=[next(iter(change)) for change in HARMLESS])
@@ -447,6 +472,22 @@ def test_objects_can_go_live_one_after_the_other() -> None:
     assert [row.key for row in alone.flows["sales.account"].fields] == ["Name=name"]
     assert list(alone.flows) == ["sales.account"]
     assert alone.flow_hash("sales.account") != load(files, LISTS).flow_hash("sales.account")
+
+
+def test_a_flow_that_could_double_something_runs_only_where_it_is_named() -> None:
+    """Without a list of flows those run that say nothing else; a name in the list counts whatever the file says."""
+    files = contact_text("wait", "skip")
+    name = next(name for name in files if "contact" in name)
+    files[name] = json.dumps({**json.loads(files[name]), "by_default": False})
+    assert list(load(files, LISTS, None).flows) == ["sales.account"]
+    assert set(load(files, LISTS).flows) == {"sales.account", "sales.contact"}
+    assert set(load(files, LISTS, ["sales.account", "sales.contact"]).flows) == {"sales.account", "sales.contact"}
+
+
+def test_the_flows_that_are_shipped_make_nothing_twice_by_default() -> None:
+    """Quotes come from draft orders or from opportunities, invoices from Dynamics 365 Sales or an ERP: the second is asked for by name."""
+    named = {name for name, flow in mappings().flows.items() if not flow.by_default}
+    assert named == {"sales.opportunity_quote", "sales.invoice"}
 
 
 def test_a_flow_that_waits_for_one_that_is_not_enabled_is_refused() -> None:

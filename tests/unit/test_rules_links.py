@@ -1,5 +1,7 @@
 """The rules that translate or name something, each both ways: choice, reference, constant and source_id."""
 
+from dataclasses import replace
+
 import pytest
 
 from shared.core.mapping import ChoiceRow, ConstantRow, Pair, ReferenceRow, SourceIdRow
@@ -168,6 +170,15 @@ def test_reference_to_a_user_without_partner_is_kept_or_refused(source, given) -
     """A user whose e-mail nobody has on the other side, and one without an e-mail, never become somebody else."""
     assert goes(given, linked(), row(ReferenceRow, users="email"), source) == Converted(State.KEPT)
     assert problem_of(goes(given, linked(), row(ReferenceRow, users="email", otherwise="reject"), source)) == "mapping.value_unknown"
+
+
+@pytest.mark.parametrize("otherwise", ["keep", "reject"])
+def test_a_default_owner_stands_in_for_a_user_without_partner(otherwise) -> None:
+    """It is a value with a remark; a default owner whom the target does not know stands in for nobody."""
+    asked = row(ReferenceRow, users="email", otherwise=otherwise)
+    assert goes("u2", replace(linked(), default_owner="ada@x.example"), asked) == Converted(State.VALUE, "s1", "owner.default")
+    assert goes("u1", replace(linked(), default_owner="only@here.example"), asked) == value("s1")
+    assert goes("u2", replace(linked(), default_owner="only@here.example"), asked).state is not State.VALUE
 
 
 # --- constant, source_id ---------------------------------------------------------------------------------------------------

@@ -17,9 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "sandbox" / "README.md").read_text(encoding="utf-8")
 TABLES = ("Creatio", "Dataverse")
 COMPLETE = ("Creatio", "Dataverse")
-"""Tables whose every row is shown by a test, or names the later work that brings it."""
+"""Tables whose every row is shown by a test."""
 SWITCHES: Mapping[str, type[BaseModel]] = {"Creatio": CreatioSettings, "Dataverse": DataverseSettings}
-LATER = "later: sales and service documents"
 _NAMED = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 
 
@@ -44,10 +43,10 @@ def sources(name: str) -> Mapping[str, str]:
 
 
 def unknown(cell: str) -> Iterator[str]:
-    """Yield what a cell names besides tests that exist and later work."""
+    """Yield what a cell names besides tests that exist."""
     for part in filter(None, (part.strip() for part in cell.split(","))):
         named = _NAMED.fullmatch(part)
-        if part != LATER and (named is None or named[2] not in sources(named[1])):
+        if named is None or named[2] not in sources(named[1]):
             yield part
 
 
@@ -62,7 +61,7 @@ def test_every_row_names_tests_that_exist(system: str) -> None:
 
 @pytest.mark.parametrize("system", COMPLETE)
 def test_no_row_is_without_proof(system: str) -> None:
-    """Where a stand-in is complete each row names a test, or the later work that brings it."""
+    """Where a stand-in is complete each row names a test."""
     assert [row[0] for row in rows(system) if not row[2]] == []
 
 
@@ -101,8 +100,8 @@ def others(annotation: Any, default: Any) -> list[Any]:
 
 
 def test_a_test_that_is_not_there_would_be_noticed() -> None:
-    """A cell with a misspelt test, a missing file or free words is refused; existing tests and later work are not."""
+    """A cell with a misspelt test, a missing file, free words or a promise is refused; existing tests are not."""
     here = "`test_sandbox_readme.py::test_no_row_is_without_proof`"
-    assert list(unknown(f"{here}, {LATER}")) == []
-    for wrong in ("`test_sandbox_readme.py::test_nope`", "`test_nope.py::test_nope`", "some day", here.strip("`")):
+    assert list(unknown(here)) == []
+    for wrong in ("`test_sandbox_readme.py::test_nope`", "`test_nope.py::test_nope`", "some day", "later: documents", here.strip("`")):
         assert list(unknown(f"{here}, {wrong}")) == [wrong]

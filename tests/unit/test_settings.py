@@ -44,6 +44,12 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert (settings.flows, settings.mappings_dir) == ((), Path("mappings"))
 
 
+def test_the_default_owner_is_an_email_in_lower_case() -> None:
+    """Mail addresses are compared in lower case; what is none is refused by name."""
+    assert Settings.from_environ(ENOUGH | {"DEFAULT_OWNER": "Sales@Example.com"}).default_owner == "sales@example.com"
+    assert problems(DEFAULT_OWNER="sales") == ("DEFAULT_OWNER: got 'sales', allowed an e-mail address such as sales@example.com",)
+
+
 def test_empty_text_counts_as_not_set() -> None:
     """A setting left empty in a portal takes its default instead of breaking the app."""
     assert Settings.from_environ(ENOUGH | {"CREATIO_PAGE_SIZE": " ", "CREATIO_AUTH": ""}).creatio_page_size == 500
