@@ -277,10 +277,15 @@ def _is_there(row: AnyRow, source: Face, target: Face) -> bool:
 
 
 def _led(question: Question, leading: Side) -> FieldDecision:
-    """Let a side win. What an earlier write left open is of no interest any more; a one-way row keeps its way."""
+    """Let a side win. What an earlier write left open is of no interest any more; a one-way row keeps its way.
+
+    What was emptied at the source of a one-way row, or deleted there, goes over: its base tells that it was filled.
+    """
     state = cleared(question.state) if question.state else None
-    if question.row.source is not None:
-        return _without_base(question, state)
+    source = question.row.source
+    if source is not None:
+        emptied = is_empty(question.face(source).value) and _standing(question, state, source) is Standing.CHANGED
+        return _write(question, state, source.other) if emptied and not _equal(question) else _without_base(question, state)
     if _equal(question):
         return FieldDecision(question.row, Action.NOTHING, settled(question, state))
     return _write(question, state, leading.other)

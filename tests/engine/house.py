@@ -95,6 +95,8 @@ class House(RuleBasedStateMachine):
         world.start()
         for name in ("first", "second", "third"):
             self.people.create(Side.CREATIO, name, None, None, None)
+        if self.papers:
+            self.paperwork.create("first", None, None, [1, 2], None)
         self.run_loop(world.cycle(2))
 
     def run_loop(self, coroutine):

@@ -36,4 +36,5 @@ SETTINGS = settings(
 )
 TestPeople, TestOperators = PeopleAtWork.TestCase, OperatorsAtWork.TestCase
 TestTrouble, TestEverything, TestDocuments = TroubleAtWork.TestCase, Everything.TestCase, Documents.TestCase
-TestPeople.settings = TestOperators.settings = TestTrouble.settings = TestEverything.settings = TestDocuments.settings = SETTINGS
+TestPeople.settings = TestOperators.settings = TestTrouble.settings = TestEverything.settings = SETTINGS
+TestDocuments.settings = settings(SETTINGS, max_examples=EXAMPLES.get(PROFILE, 500))

@@ -9,6 +9,7 @@ import pytest
 from shared.core.document import LINE, line_id
 from shared.core.errors import Rejected
 from shared.core.records import Column, ColumnType, Side, Value
+from shared.core.work import RunKind
 from shared.engine import scan
 from tests.engine.fakes import Crash
 from tests.engine.world import World, guid
@@ -138,6 +139,16 @@ async def test_a_line_edited_or_removed_in_dynamics_is_put_back(shop):
     await shop.cycle(2)
     assert _lines(shop) == {PEN: ("Pen", 3, Decimal("1.5")), INK: ("Ink", 1, 7)}
     assert shop.counts()["restored"] == 1
+
+
+async def test_a_line_that_was_deleted_before_a_rebase_goes_with_it(shop):
+    """The side that leads has deleted a line and changed another: both go over, for its base tells that the line was there."""
+    _order(shop, {PEN: make_line("Pen", 3, "1.50"), INK: make_line("Ink", 1, "7")})
+    await shop.cycle(2)
+    shop.creatio.edit_lines_as_user(ORDER, {PEN: {"Quantity": Decimal(5)}, INK: None})
+    await shop.walk.start(ORDERS, RunKind.REBASE, Side.CREATIO, dry=False)
+    await shop.drain()
+    assert _lines(shop) == {PEN: ("Pen", 5, Decimal("1.5"))}
 
 
 async def test_an_order_waits_for_the_products_of_its_lines(shop):
