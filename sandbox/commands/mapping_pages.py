@@ -112,6 +112,8 @@ def _details(mapping: Mapping, lines: Lines) -> list[str]:
     ]
     for total in mapping.totals:
         summed = " ".join(f"less `{one[1:]}`" if one.startswith("-") else f"and `{one}`" for one in total.creatio).removeprefix("and ")
+        if total.percent is not None:
+            summed += f" less `{total.percent.column}` percent of what is left without the lines' `{total.percent.without}`"
         said += ["", f"After a write {summed} in Creatio and `{total.dynamics}` in Dynamics must be the same, to {total.tolerance}."]
     return said
 

@@ -8,11 +8,11 @@ uuid5 of flow and Creatio line: whoever writes the line again writes the same on
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 from shared.core.binding import Binding
 from shared.core.census import mark_of
-from shared.core.mapping import LineRow, Lines, ReferenceRow
+from shared.core.mapping import LineRow, Lines, ReferenceRow, Total
 from shared.core.mapping import Mapping as FlowMapping
 from shared.core.merge import Action, FieldDecision
 from shared.core.plan import Desk, RecordPlan, plan_record
@@ -24,6 +24,7 @@ TOTALS = "totals"
 """The name under which a difference of totals is told."""
 _NAMESPACE = uuid.UUID("f0c9c1b2-6f43-5d3a-9a53-5a3e0f2f5b77")
 _GOING = (Action.WRITE, Action.NOTHING)
+_CENT = Decimal("0.01")
 _BLOCKING = (Action.PROBLEM, Action.PENDING, Action.CONFLICT)
 
 
@@ -195,15 +196,28 @@ def differences(mapping: FlowMapping, rows: Mapping[Side, Row]) -> list[Differen
     for total in mapping.totals:
         if total.of_lines and not rows[Side.CREATIO].lines:
             continue
-        creatio = sum((_amount(rows[Side.CREATIO], name) for name in total.creatio), Decimal(0))
+        creatio = sum((_amount(rows[Side.CREATIO], name) for name in total.creatio), Decimal(0)) - _taken_off(total, rows[Side.CREATIO])
         dynamics = _amount(rows[Side.DYNAMICS], total.dynamics)
         if abs(creatio - dynamics) > total.tolerance:
-            found.append(Difference(total.creatio, creatio, total.dynamics, dynamics))
+            percent = (f"-{total.percent.column}%",) if total.percent else ()
+            found.append(Difference((*total.creatio, *percent), creatio, total.dynamics, dynamics))
     return found
+
+
+def _taken_off(total: Total, row: Row) -> Decimal:
+    """Return what a percentage takes off a document in Creatio: of its first amount without the tax of its lines, to the cent."""
+    if total.percent is None:
+        return Decimal(0)
+    without = sum((_number(line.get(total.percent.without)) for line in row.lines.values()), Decimal(0))
+    part = (_amount(row, total.creatio[0]) - without) * _amount(row, total.percent.column) / 100
+    return part.quantize(_CENT, ROUND_HALF_UP)
+
+
+def _number(value: Value) -> Decimal:
+    return Decimal(value) if isinstance(value, (int, Decimal)) else Decimal(0)
 
 
 def _amount(row: Row, column: str) -> Decimal:
     """Return a column's amount, 0 for an empty one; with `-` before its name the opposite."""
-    value = row.values.get(column.removeprefix("-"))
-    amount = Decimal(value) if isinstance(value, (int, Decimal)) else Decimal(0)
+    amount = _number(row.values.get(column.removeprefix("-")))
     return -amount if column.startswith("-") else amount

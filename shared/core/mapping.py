@@ -324,10 +324,18 @@ class Lines(_Strict):
         return tuple(dict.fromkeys(row.columns(side)[0] for row in self.fields if _needs_options(row, side)))
 
 
+class Percent(_Strict):
+    """A percentage that is taken off a total: of its first amount, less one column of all lines."""
+
+    column: str = Field(description="The Creatio column of the document that holds the percentage.")
+    without: str = Field(description="A Creatio column of the lines whose sum it is not taken of: the tax.")
+
+
 class Total(_Strict):
     """An amount that both sides work out by themselves and that must be the same after a write."""
 
     creatio: tuple[str, ...] = Field(min_length=1, description="Creatio columns that are added up; one with `-` before it is taken off.")
+    percent: Percent | None = Field(default=None, description="A percentage on the whole document that is taken off as well.")
     dynamics: str
     tolerance: Decimal = Field(default=Decimal("0.01"), ge=0, description="How far rounding may part them.")
     of_lines: bool = Field(
@@ -336,7 +344,9 @@ class Total(_Strict):
 
     def columns(self, side: Side) -> tuple[str, ...]:
         """Return the columns of a side."""
-        return (self.dynamics,) if side is Side.DYNAMICS else tuple(name.removeprefix("-") for name in self.creatio)
+        if side is Side.DYNAMICS:
+            return (self.dynamics,)
+        return (*(name.removeprefix("-") for name in self.creatio), *((self.percent.column,) if self.percent else ()))
 
 
 class Mapping(_Strict):

@@ -166,6 +166,12 @@ def _lines_problems(mapping: Mapping, lines: Lines, flows: MappingOf[str, Mappin
             yield f"{place}: same: allowed in the rows of `fields` only"
         if any(row.is_joined(side) for side in Side) or isinstance(row, (JoinRow, SplitNameRow, SourceIdRow)):
             yield f"{place}: rule {row.rule!r}: got a rule of several columns or ids, allowed rules of one column a side"
+    read = lines.columns(Side.CREATIO)
+    yield from (
+        f"totals: percent: got {total.percent.without!r}, allowed {', '.join(read)}"
+        for total in mapping.totals
+        if total.percent is not None and total.percent.without not in read
+    )
     written = [column for row in lines.fields for column in row.columns(Side.DYNAMICS)]
     yield from (f"lines: two rows write dynamics {column!r}; one column, one row" for column in sorted(_doubles(written)))
 

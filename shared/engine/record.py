@@ -6,6 +6,7 @@ A retry sends the new message first, then raises the row's attempt; a message wi
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from shared.core.binding import Binding, BindingState
 from shared.core.errors import Stale, TandemError
@@ -18,6 +19,7 @@ from shared.core.work import (
     Message,
     Outcome,
     RunKind,
+    Waiting,
 )
 from shared.engine.jobs import BatchWork, Job, counts_of, note_of, reserved_of, resolved
 from shared.engine.open_ends import OpenEnds, pair_of
@@ -31,6 +33,7 @@ _MOST_ATTEMPTS = 40
 """A record that was put off so often, for another reason than an outage, needs a person: three hours, by the growing delays."""
 _MOST_DELAY = 300.0
 _SOON = 5.0
+_ASKED_LATELY = timedelta(minutes=1)
 
 
 class Record:
@@ -39,6 +42,8 @@ class Record:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._open_ends, self._pages = OpenEnds(services), Pages(services)
+        self._asked: dict[tuple[str, Side, str], datetime] = {}
+        """When records that others wait for were asked for last."""
 
     async def finish(self, work: BatchWork) -> None:
         """Keep everything that came out of a batch, then close its row or send what is left of it again."""
@@ -61,7 +66,7 @@ class Record:
         if waiting:  # look once more, so that a binding made in between still wakes the record (law 9)
             found, unmet = await look_up(self._services, waiting)
             await wake(self._services, found, self._follow_up(work))
-            await fetch(self._services, [row for row in unmet if row in work.fresh], self._follow_up(work))
+            await self._fetch(work, [row for row in unmet if row in work.fresh])
         await self._wake(work, [job for job in jobs if job.newly_bound and job.binding])
         await self._release(jobs)
         await self._close(work, jobs)
@@ -171,6 +176,14 @@ class Record:
         if conflicts:
             await self._services.ledger.clear_conflicts(work.mapping.flow, conflicts)
 
+    async def _fetch(self, work: BatchWork, rows: Sequence[Waiting]) -> None:
+        """Ask for the records that are waited for, unless this process did so a moment ago: many documents wait for one account."""
+        now = self._services.clock()
+        self._asked = {target: at for target, at in self._asked.items() if now - at < _ASKED_LATELY}
+        wanted = [row for row in rows if _target(row) not in self._asked]
+        await fetch(self._services, wanted, self._follow_up(work))
+        self._asked |= dict.fromkeys(map(_target, wanted), now)
+
     def _follow_up(self, work: BatchWork) -> str:
         """Return the run of the records that a batch wakes or asks for.
 
@@ -225,6 +238,10 @@ def _decided(job: Job) -> set[str]:
     """Return the keys that a person decided and that are no conflict: a worker may have died before it could say so."""
     done = job.outcome not in (None, Outcome.CONFLICT, Outcome.FAILED, Outcome.REJECTED)
     return set(job.item.decisions) - set(job.conflicts) if done else set()
+
+
+def _target(row: Waiting) -> tuple[str, Side, str]:
+    return row.target_flow, row.target_side, row.target_id
 
 
 def _is_outage(reason: TandemError) -> bool:

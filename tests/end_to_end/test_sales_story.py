@@ -47,7 +47,8 @@ async def test_an_order_becomes_a_sales_order_to_the_cent_and_is_fulfilled(tmp_p
         pen, ink = await _product(house, "Pen", "P-1", "1.50"), await _product(house, "Ink", "P-2", "7")
         unit = await lookup(house, "Unit", "Piece")
         confirmed = await lookup(house, "OrderStatus", "Confirmation")
-        values = {"Number": "ORD-1", "AccountId": account, "StatusId": confirmed, "UsrDiscountAmount": 2.0, "UsrFreight": 4.9}
+        off = {"UsrDiscountAmount": 2.0, "UsrDiscountPercent": 2.5, "UsrFreight": 4.9}
+        values = {"Number": "ORD-1", "AccountId": account, "StatusId": confirmed, **off}
         order = str((await creatio.create("Order", values))["Id"])
         pens = await _line(house, order, 3, "1.50", ProductId=pen, UnitId=unit, Name="Pen")
         inks = await _line(house, order, 1, "7", ProductId=ink, UnitId=unit, Name="Ink")
@@ -63,7 +64,7 @@ async def test_an_order_becomes_a_sales_order_to_the_cent_and_is_fulfilled(tmp_p
         lines = [row for row in await house.dynamics.rows("salesorderdetail") if row["salesorderid"] == made["salesorderid"]]
         written = sorted((row["productdescription"] or "", row["isproductoverridden"]) for row in lines)
         assert written == [("", False), ("", False), ("Engraving", True)]
-        assert _money(made["totalamount"]) == _money(ours["Amount"]) - Decimal("2.00") + Decimal("4.90")
+        assert _money(made["totalamount"]) == _money(ours["Amount"]) - Decimal("2.00") - Decimal("1.16") + Decimal("4.90")  # 2.5 % of 46.33
         assert made["statuscode"] == 1
         assert await house.failures(order, "sales.order") == {}
 
@@ -73,7 +74,9 @@ async def test_an_order_becomes_a_sales_order_to_the_cent_and_is_fulfilled(tmp_p
         await in_step(house)
         assert await house.failures(order, "sales.order") == {}
         changed, ours = await _order(house, "ORD-1"), await creatio.row("Order", order) or {}
-        assert _money(changed["totalamount"]) == _money(ours["Amount"]) + Decimal("2.90") != _money(made["totalamount"])
+        assert (
+            _money(changed["totalamount"]) == _money(ours["Amount"]) + Decimal("2.90") - Decimal("1.24") != _money(made["totalamount"])
+        )  # of 49.48
         assert len(await house.dynamics.rows("salesorderdetail")) == 2
 
         await creatio.edit("Order", order, {"StatusId": await lookup(house, "OrderStatus", "Completed")})

@@ -39,7 +39,8 @@ class FakeLedger:
         self.throttles: dict[str, AccountThrottle] = {}
         self.slots: dict[tuple[str, int], tuple[str, datetime]] = {}
         self.batches: dict[tuple[str, str], Batch] = {}
-        self.bound: list[Binding] = []
+        self._by_etag: dict[str | None, Binding] = {}
+        self._at: dict[tuple[str, Side, str], str | None] = {}
         self.born: dict[str | None, int] = {}
         """By the ETag of a binding the place that it keeps in a scan, whatever ids it gets."""
         self.reservations: dict[str, tuple[str, datetime]] = {}
@@ -146,11 +147,11 @@ class FakeLedger:
 
     async def bindings(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Binding]:
         self._step("ledger.bindings")
-        return {str(b.id_on(side)): b for b in self.bound if b.flow == flow and b.id_on(side) in ids}
+        return self._found(flow, side, ids)
 
     async def stamps(self, flow: str, side: Side, ids: Collection[str]) -> Mapping[str, Seen]:
         self._step("ledger.stamps")
-        found = {str(b.id_on(side)): b for b in self.bound if b.flow == flow and b.id_on(side) in ids}
+        found = self._found(flow, side, ids)
         # The tables bring the binding along on Creatio's side; on the other one they may know a pointer only.
         return {i: Seen(b.stamp_on(side), b.state, b if side is Side.CREATIO else None) for i, b in found.items()}
 
@@ -162,24 +163,39 @@ class FakeLedger:
         return results
 
     def _save(self, binding: Binding) -> Binding | TandemError:
-        old = next((b for b in self.bound if b.etag == binding.etag and binding.etag is not None), None)
-        others = [b for b in self.bound if b is not old and b.flow == binding.flow]
-        taken = any(binding.id_on(side) and b.id_on(side) == binding.id_on(side) for side in Side for b in others)
+        old = self._by_etag.get(binding.etag) if binding.etag is not None else None
+        there = {self._at[place] for place in _places(binding) if place in self._at}
+        taken = there - {old.etag if old is not None else None}
         if taken or (binding.etag is not None and old is None):
             return Stale("ledger.changed_meanwhile", record_id=binding.creatio_id or binding.dynamics_id or "")
         if old is not None:
-            self.bound.remove(old)
+            self._remove(old)
         saved = replace(binding, etag=self._fresh())
         self.born[saved.etag] = self.born.pop(old.etag) if old is not None else self._etag
-        self.bound.append(saved)
+        self._by_etag[saved.etag] = saved
+        self._at |= dict.fromkeys(_places(saved), saved.etag)
         return saved
+
+    def _remove(self, binding: Binding) -> None:
+        del self._by_etag[binding.etag]
+        for place in _places(binding):
+            del self._at[place]
+
+    @property
+    def bound(self) -> list[Binding]:
+        """Return all bindings, those saved last at the end."""
+        return list(self._by_etag.values())
+
+    def _found(self, flow: str, side: Side, ids: Collection[str]) -> dict[str, Binding]:
+        places = {record_id: self._at.get((flow, side, record_id)) for record_id in ids}
+        return {record_id: self._by_etag[etag] for record_id, etag in places.items() if etag is not None}
 
     async def forget_binding(self, binding: Binding) -> None:
         self._step("ledger.forget_binding")
-        there = next((b for b in self.bound if b.etag == binding.etag), None)
+        there = self._by_etag.get(binding.etag)
         if there is None:
             raise Stale("ledger.changed_meanwhile")
-        self.bound.remove(there)
+        self._remove(there)
 
     async def reserve(self, wanted: Mapping[str, Sequence[str]], until: datetime) -> Mapping[str, str | None]:
         return {holder: self._reserve(keys, holder, until) for holder, keys in wanted.items()}
@@ -322,3 +338,8 @@ class FakeLedger:
 def _plain(row: Waiting) -> Waiting:
     """Return what identifies a waiting row, without when it was made and whether it was told."""
     return replace(row, since=datetime.min.replace(tzinfo=UTC), told=False)
+
+
+def _places(binding: Binding) -> list[tuple[str, Side, str]]:
+    """Return where a binding is found: by its ids, each side's in its flow."""
+    return [(binding.flow, side, record_id) for side in Side if (record_id := binding.id_on(side))]
