@@ -95,7 +95,7 @@ FAULTS = (
     Fault(9, "nobody is woken", "engine/record.py",
           "await wake(self._services, rows, self._follow_up(work))", "pass"),
     Fault(9, "the record that is waited for is not asked for", "engine/record.py",
-          "await fetch(self._services, [row for row in unmet if row in work.fresh], self._follow_up(work))", "pass"),
+          "await self._fetch(work, [row for row in unmet if row in work.fresh])", "pass"),
     Fault(9, "a reference that can't be followed yet is written as empty", "core/merge.py",
           "    if converted.state is State.PENDING:", "    if False:"),
     Fault(9, "the twin of a link that moved is not looked up", "core/plan.py",
