@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.end_to_end.accounts import House, open_house
 from tests.end_to_end.scenarios import in_step
 
@@ -118,6 +120,7 @@ async def test_a_case_is_canceled_and_reopened_on_either_side(tmp_path: Path) ->
         assert [await house.failures(case[0], FLOW) for case in (smoke, noise)] == [{}, {}]
 
 
+@pytest.mark.slow
 async def test_a_case_with_open_child_cases_says_what_to_do(tmp_path: Path) -> None:
     """It stays open in Dynamics and is a failure that names the child cases; once they are closed it goes through, text and all."""
     async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
@@ -139,6 +142,7 @@ async def test_a_case_with_open_child_cases_says_what_to_do(tmp_path: Path) -> N
         assert await house.failures(smoke[0], FLOW) == {}
 
 
+@pytest.mark.slow
 async def test_people_without_a_company_have_cases_both_ways(tmp_path: Path) -> None:
     """A person is the customer in Dynamics and the contact in Creatio, wherever the case comes from; another person put there follows."""
     async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sandbox.processes import Sandbox
 from tests.end_to_end.accounts import House, open_house
 from tests.end_to_end.scenarios import COMPARES, SCALE, copied_mappings, in_step, until_polled
@@ -135,6 +137,7 @@ async def _item(house: House, rental: str, name: str, quantity: int) -> str:
     return str(row["Id"])
 
 
+@pytest.mark.slow
 async def test_an_item_deleted_behind_its_rentals_back_goes_with_the_next_compare(tmp_path: Path) -> None:
     """Creatio lists no deletes and nobody touches the rental: the compare of all lines finds that one is gone, and only its rental."""
     mappings = copied_mappings(tmp_path)

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sandbox.processes import Sandbox
 from tests.end_to_end.accounts import House, open_house
 from tests.end_to_end.scenarios import in_step
@@ -60,6 +62,7 @@ async def test_grade_and_health_come_back_and_follow_within_the_hour(tmp_path: P
         assert (await house.flow("sales.opportunity"))["failures"] == []
 
 
+@pytest.mark.slow
 async def test_without_the_licence_nobody_is_told(tmp_path: Path) -> None:
     """The lookup is there, the table behind it is not: the row is left out, silently, and the others go on."""
     async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:

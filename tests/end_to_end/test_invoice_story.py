@@ -99,6 +99,7 @@ async def test_a_paid_invoice_is_never_rewritten_silently(tmp_path: Path) -> Non
         assert await house.failures(invoice, FLOW) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claimed", ["Paid", "Cancelled"])
 async def test_a_payment_status_that_somebody_sets_in_creatio_is_put_back(tmp_path: Path, claimed: str) -> None:
     """Money is booked in Dynamics: what a user of Creatio claims moves nothing there, and the invoice waits for its payment again."""

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.end_to_end.accounts import House, open_house
 from tests.end_to_end.scenarios import in_step
 from tests.end_to_end.test_sales_story import lookup
@@ -75,6 +77,7 @@ async def test_a_lead_is_scored_in_dynamics_and_qualified_in_creatio(tmp_path: P
         assert await house.failures(lead, FLOW)
 
 
+@pytest.mark.slow
 async def test_a_lead_is_disqualified_and_reopened(tmp_path: Path) -> None:
     """Not interested is a state in Dynamics, going back reopens the lead with what was edited meanwhile; Dynamics is not overruled."""
     async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
@@ -95,6 +98,7 @@ async def test_a_lead_is_disqualified_and_reopened(tmp_path: Path) -> None:
         assert await house.failures(lead, FLOW) == {}
 
 
+@pytest.mark.slow
 async def test_leads_flow_without_the_insights_licence_too(tmp_path: Path) -> None:
     """Where the columns of the score are absent nobody is told, and the rest of the lead flows."""
     async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:

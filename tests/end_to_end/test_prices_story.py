@@ -4,6 +4,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.end_to_end.accounts import House, open_house
 from tests.end_to_end.scenarios import in_step
 
@@ -98,6 +100,7 @@ async def test_prices_of_a_new_list_are_seen_in_dynamics_and_follow_edits_of_eit
         assert (await house.flow("sales.price"))["failures"] == []
 
 
+@pytest.mark.slow
 async def test_a_price_in_another_currency_than_its_list_is_refused_by_name(tmp_path: Path) -> None:
     """Nothing is written, both columns are named; in the right currency it goes by itself. A bound price that turns wrong is held."""
     async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
@@ -120,6 +123,7 @@ async def test_a_price_in_another_currency_than_its_list_is_refused_by_name(tmp_
         assert await _in_dynamics(house) == {("Retail", "P-1"): Decimal("1.50")}
 
 
+@pytest.mark.slow
 async def test_prices_wait_for_their_product_and_list_and_meet_those_that_are_there(tmp_path: Path) -> None:
     """A price that comes first waits; one that Dynamics has already for list, product and unit is the same price, never a second one."""
     async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:

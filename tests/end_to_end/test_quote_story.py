@@ -3,6 +3,8 @@
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.accounts import open_house
 from tests.end_to_end.counter import Counter, amounts, lookup, money
 from tests.end_to_end.scenarios import in_step
@@ -61,6 +63,7 @@ async def test_a_draft_order_becomes_a_quote_and_is_won_when_it_is_confirmed(tmp
         assert [await house.failures(order, flow) for flow in (QUOTE, "sales.order")] == [{}, {}]
 
 
+@pytest.mark.slow
 async def test_a_quote_that_dynamics_has_sent_is_never_rewritten_silently(tmp_path: Path) -> None:
     """Activated in Dynamics it stands as the customer has it; the edit in Creatio is told; a cancelled order closes it all the same."""
     async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
@@ -89,6 +92,7 @@ async def test_a_quote_that_dynamics_has_sent_is_never_rewritten_silently(tmp_pa
         assert await house.failures(order, QUOTE) == {}
 
 
+@pytest.mark.slow
 async def test_an_order_that_was_never_a_draft_has_no_quote(tmp_path: Path) -> None:
     """A confirmed order is a sales order and nothing else: no quote is made only to be won."""
     async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:

@@ -4,6 +4,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.end_to_end.accounts import House, open_house
 from tests.end_to_end.scenarios import in_step
 
@@ -156,6 +158,7 @@ def _interest(deal: str, product: str, quantity: str, price: str) -> dict[str, A
     return {"OpportunityId": deal, "ProductId": product, "Quantity": float(quantity), "Price": float(price), "Amount": amount}
 
 
+@pytest.mark.slow
 async def test_a_case_is_resolved_on_either_side(tmp_path: Path) -> None:
     """Resolved in Dynamics is seen in Creatio; resolved in Creatio goes through CloseIncident."""
     async with open_house(tmp_path, time_scale=5, settings=FLOWS) as house:
